@@ -1,0 +1,73 @@
+"""Argument checks name who, which argument, the rule and the value."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rightbatch import _checks
+from rightbatch.errors import InputError, NotReachedError, RightbatchError, StoreError
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "3", None, True])
+def test_what_is_not_a_finite_number_is_refused(value):
+    with pytest.raises(InputError, match=r"law: `x` must be a finite number, got"):
+        _checks.finite("law", "x", value)
+
+
+@pytest.mark.parametrize("value", [0, -1.5, math.nan, math.inf])
+def test_what_is_not_positive_is_refused(value):
+    with pytest.raises(InputError, match=r"law: `x` must be positive, got"):
+        _checks.positive("law", "x", value)
+
+
+def test_zero_is_nonnegative_and_below_is_refused():
+    assert _checks.nonnegative("law", "x", 0) == 0
+    with pytest.raises(InputError, match=r"law: `x` must not be negative, got -1"):
+        _checks.nonnegative("law", "x", -1)
+
+
+@pytest.mark.parametrize("value", [0, 2.5, -3, math.nan])
+def test_what_is_not_a_count_is_refused(value):
+    with pytest.raises(InputError, match=r"`x` must be a whole number >= 1, got"):
+        _checks.positive_integer("law", "x", value)
+
+
+def test_a_whole_float_is_a_count():
+    assert _checks.positive_integer("law", "x", np.float64(8)) == 8
+
+
+def test_a_near_choice_is_offered():
+    with pytest.raises(InputError, match=r"cannot be 'invers'. \(did you mean inverse"):
+        _checks.one_of("fit", "law", "invers", ["inverse", "knee"])
+
+
+def test_all_choices_are_named_when_none_is_near():
+    with pytest.raises(InputError, match=r"\(one of inverse, knee\)"):
+        _checks.one_of("fit", "law", "xyz", ["inverse", "knee"])
+
+
+def test_the_first_bad_value_of_an_array_is_named_with_its_place():
+    with pytest.raises(InputError, match=r"`steps` must be positive, got nan at 1\."):
+        _checks.positive_array("fit", "steps", [1.0, math.nan, -2.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a", "b"], "must be numbers"),
+        ([], "must be a list of numbers"),
+        ([[1.0]], "must be a list of numbers"),
+    ],
+)
+def test_what_is_no_list_of_numbers_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        _checks.positive_array("fit", "steps", values)
+
+
+def test_exit_codes_follow_the_kind_of_error():
+    assert RightbatchError("x").exit_code == 1
+    assert StoreError("x").exit_code == 1
+    assert InputError("x").exit_code == 2
+    assert NotReachedError("x").exit_code == 3
+    assert isinstance(InputError("x"), ValueError)
