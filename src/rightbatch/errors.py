@@ -10,7 +10,8 @@
     │   └── StoreMismatchError      2  the store belongs to something else
     ├── WorkloadFailedError         1  the workload's own function raised
     ├── StoreError                  1  the store cannot be written or read
-    └── NotReachedError             3  the target was not reached, or nothing fits
+    ├── NotReachedError             3  the target was not reached, or nothing fits
+    └── InterruptedRunError       130  Ctrl-C; what was finished is kept
 
 A message says who, which argument, the rule, the value, and then the way out:
 
@@ -64,3 +65,9 @@ class NotReachedError(RightbatchError):
     """The target was not reached, or nothing fits; says what came nearest."""
 
     exit_code = 3
+
+
+class InterruptedRunError(RightbatchError):
+    """Ctrl-C; what was finished is kept."""
+
+    exit_code = 130

@@ -1,11 +1,8 @@
-"""Runs grouped by batch size, and learning rates tuned from them."""
-
-import math
+"""Runs grouped by batch size."""
 
 import numpy as np
 import pytest
 
-from rightbatch.convergence import best_learning_rates
 from rightbatch.convergence.runs import group_runs, runs_far_from_their_batch
 from rightbatch.errors import InputError
 
@@ -49,18 +46,3 @@ def test_scattered_repeats_are_no_typing_errors():
     batch = np.full(3, 8.0)
     assert runs_far_from_their_batch(batch, np.array([10.0, 100, 1000])).size == 0
     assert runs_far_from_their_batch(batch[:2], np.array([10.0, 1000])).size == 0
-
-
-def test_the_best_learning_rate_has_the_best_mean():
-    batch, lrs = [8] * 4 + [64] * 4, [0.1, 0.1, 0.5, 0.5] * 2
-    steps = [100, 120, 90, 140, 50, 50, 20, 30]
-    assert best_learning_rates(batch, lrs, steps) == {8: 0.1, 64: 0.5}
-
-
-def test_a_rate_that_misses_on_a_seed_loses_to_one_that_never_does():
-    batch, lrs = [8] * 4, [0.1, 0.1, 0.5, 0.5]
-    assert best_learning_rates(batch, lrs, [100, 120, 10, math.nan]) == {8: 0.1}
-
-
-def test_a_batch_no_rate_of_which_reaches_has_no_best():
-    assert best_learning_rates([8, 8], [0.1, 0.5], [math.nan, math.nan]) == {}

@@ -208,7 +208,8 @@ class ConvergenceFit:
     def to_dict(self) -> dict[str, Any]:
         """Return the stable keys of the command line's JSON."""
         return {
-            "law": self.law.to_dict(),
+            "law": self.law.name,
+            "knee_exponent": self.law.knee_exponent,
             "status": self.status,
             "advice": self.advice,
             "min_steps": self.min_steps.to_dict(),

@@ -1,7 +1,6 @@
 """Runs to a target, grouped by batch size: means, noise, typing errors set aside."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,43 +148,3 @@ def runs_far_from_their_batch(
         if distance.max() > limit and rest.max() < limit / 2:
             far.append(int(places[distance.argmax()]))
     return np.array(far, dtype=int)
-
-
-def best_learning_rates(
-    batch_sizes: Sequence[float], lrs: Sequence[float], steps: Sequence[float]
-) -> dict[float, float]:
-    """Return the learning rate with the best mean steps for each batch size.
-
-    A learning rate counts only if all its runs at that batch size reached the target,
-    else the lucky half of a rate that often fails would win. Where none did, the rate
-    that reached it most often, then soonest, stands in.
-
-    Args:
-        batch_sizes: One per run, shape (N,).
-        lrs: Learning rate of each run, shape (N,).
-        steps: Steps to the target, NaN for a run that did not reach it, shape (N,).
-
-    Returns:
-        Learning rate by batch size; a batch size no run of which reached is left out.
-
-    Example:
-        >>> best_learning_rates([8, 8, 8], [0.1, 0.2, 0.5], [100, 60, math.nan])
-        {8: 0.2}
-    """
-    cells: dict[float, dict[float, list[float]]] = {}
-    for size, lr, count in zip(batch_sizes, lrs, steps, strict=True):
-        cells.setdefault(size, {}).setdefault(lr, []).append(count)
-    best: dict[float, float] = {}
-    for size in sorted(cells):
-        ranked = [
-            (_share_missed(counts), float(np.nanmean(counts)), lr)
-            for lr, counts in cells[size].items()
-            if not all(math.isnan(count) for count in counts)
-        ]
-        if ranked:
-            best[size] = min(ranked)[2]
-    return best
-
-
-def _share_missed(counts: list[float]) -> float:
-    return sum(math.isnan(count) for count in counts) / len(counts)

@@ -1,0 +1,325 @@
+"""The figures of what was measured and fitted: steps, step times, learning rates."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from rightbatch.reporting import marks, style
+from rightbatch.reporting.formats import (
+    count,
+    entries,
+    estimate,
+    field,
+    is_number,
+    label,
+    number,
+    replicas_text,
+    seconds,
+    times,
+)
+from rightbatch.reporting.marks import Chart
+from rightbatch.reporting.tables import fit_name
+
+Document = Mapping[str, Any]
+
+
+def steps_charts(fits: Sequence[Document], runs: Sequence[Document]) -> list[Chart]:
+    """Return steps to the target against the batch size, a chart per workload.
+
+    Args:
+        fits: Fitted laws; those of one workload, at several targets, share a chart.
+        runs: Single runs, shown behind the means of their target.
+
+    Returns:
+        The charts, in the order in which the workloads come.
+    """
+    groups: dict[str, list[Document]] = {}
+    for fit in fits:
+        if entries(fit, "points") or field(fit, "curve"):
+            groups.setdefault(label(field(fit, "workload")), []).append(fit)
+    return [
+        _steps_chart(f"steps-{place}", group, runs, workload if len(groups) > 1 else "")
+        for place, (workload, group) in enumerate(groups.items(), start=1)
+    ]
+
+
+def _steps_chart(
+    name: str, fits: list[Document], runs: Sequence[Document], workload: str
+) -> Chart:
+    data = [point["mean_steps"] for fit in fits for point in entries(fit, "points")]
+    laws = [y for fit in fits for y in field(fit, "curve", "steps") or []]
+    # Room below the fewest steps for the words that stand there.
+    floor = [min(laws) / 1.8] if laws and len(fits) == 1 else []
+    axis = style.log_axis([*data, *laws, *floor])
+    figure = style.blank("steps to the target")
+    named: list[tuple[float, float, str, str]] = []
+    for fit, shade in zip(fits, style.ramp(len(fits)), strict=True):
+        curve = field(fit, "curve") or {"batch_size": [], "steps": []}
+        x, y = curve["batch_size"], curve["steps"]
+        if curve.get("low") and curve.get("high"):
+            marks.band(figure, x, curve["low"], curve["high"], shade)
+        marks.line(
+            figure, x, y, shade, hover="batch %{x:,.0f}: %{y:,.3r} steps, fitted"
+        )
+        _mark_runs(figure, fit, runs, shade)
+        if x and len(fits) > 1:
+            named.append((x[-1], y[-1], fit_name(fit), shade))
+    if len(fits) == 1:
+        _mark_limits(figure, fits[0], axis)
+    marks.name_ends(figure, named, axis)
+    sizes = [point["batch_size"] for fit in fits for point in entries(fit, "points")]
+    sizes += [x for fit in fits for x in field(fit, "curve", "batch_size") or []]
+    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_yaxes(axis.layout())
+    finding = _steps_title(fits)
+    title = f"{workload}: {finding}" if workload else finding[:1].upper() + finding[1:]
+    return Chart(name=name, title=title, caption=_steps_caption(fits), figure=figure)
+
+
+def _steps_caption(fits: Sequence[Document]) -> str:
+    caption = "Points: means of the runs; small: single runs. "
+    caption += "Line and band: the fitted law and its interval."
+    if len(fits) == 1 and (field(fits[0], "min_steps", "value") or 0) > 0:
+        caption += " Dashed: its limits, fewest steps and fewest examples."
+    points = (point for fit in fits for point in entries(fit, "points"))
+    if any(field(point, "excluded") for point in points):
+        caption += " Crosses: left out of the fit."
+    return caption
+
+
+def _mark_runs(
+    figure: go.Figure, fit: Document, runs: Sequence[Document], shade: str
+) -> None:
+    chosen = {
+        point["batch_size"]: field(point, "lr") for point in entries(fit, "points")
+    }
+    shown = [run for run in runs if _is_shown(run, fit, chosen)]
+    x, y = [run["batch_size"] for run in shown], [run["steps"] for run in shown]
+    hover = "one run at batch %{x:,.0f}: %{y:,} steps"
+    marks.points(figure, x, y, shade, hover, size=5, opacity=0.35, line={"width": 0})
+    for excluded, symbol in ((False, "circle"), (True, "x")):
+        kept = [
+            point
+            for point in entries(fit, "points")
+            if bool(field(point, "excluded")) is excluded
+        ]
+        x = [point["batch_size"] for point in kept]
+        y = [point["mean_steps"] for point in kept]
+        if kept:
+            hover = "batch %{x:,.0f}: %{y:,.3r} steps, mean"
+            marks.points(figure, x, y, shade, hover, symbol=symbol)
+
+
+def _is_shown(run: Document, fit: Document, chosen: Mapping[Any, Any]) -> bool:
+    if field(run, "steps") is None or field(run, "status") not in {None, "reached"}:
+        return False
+    if None not in {field(run, "target"), field(fit, "target")} and (
+        run["target"] != field(fit, "target")
+    ):
+        return False
+    size = field(run, "batch_size")
+    return size in chosen and chosen[size] in {None, field(run, "lr")}
+
+
+def _mark_limits(figure: go.Figure, fit: Document, axis: style.Axis) -> None:
+    curve = field(fit, "curve")
+    steps, examples = (
+        field(fit, name, "value") for name in ("min_steps", "min_examples")
+    )
+    if not curve or not (is_number(steps) and is_number(examples)) or steps <= 0:
+        return
+    low, high = min(curve["batch_size"]), max(curve["batch_size"])
+    muted = style.color("muted")
+    marks.line(figure, [low, high], [steps, steps], muted, width=1.2, dash="dash")
+    end = min(high, max(low, examples / steps))
+    falling = [examples / low, examples / end]
+    marks.line(figure, [low, end], falling, muted, width=1.2, dash="dash")
+    marks.name_ends(figure, [(high, steps, f"{number(steps)} steps", muted)], axis)
+    if low <= examples / steps <= high:
+        corner, trade = examples / steps, f"{number(examples / steps)} examples"
+        marks.line(
+            figure, [corner, corner], [axis.low, steps], muted, width=1.2, dash="dot"
+        )
+        place = {"x": np.log10(corner), "y": 0, "xref": "x", "yref": "paper"}
+        style.note(figure, f" {trade}", xanchor="left", **place)
+
+
+def _steps_title(fits: Sequence[Document]) -> str:
+    critical = [field(fit, "critical_batch_size") for fit in fits]
+    bounded = [
+        is_number(field(one, "low")) and is_number(field(one, "high"))
+        for one in critical
+    ]
+    if all(bounded) and len(fits) > 1:
+        ends = (critical[0], critical[-1])
+        sizes = [number(field(one, "value")) for one in ends]
+        names = [fit_name(fit) for fit in (fits[0], fits[-1])]
+        return (
+            f"Steps and examples trade evenly at {sizes[0]} examples per step for "
+            f"{names[0]}, {sizes[1]} for {names[1]}"
+        )
+    fit, best = fits[-1], critical[-1]
+    if field(fit, "status") == "misfit":
+        return "The law does not describe these runs well: take its numbers with care"
+    if not all(bounded):
+        return f"These runs do not pin down the critical batch size: {estimate(best)}"
+    value = number(field(best, "value"))
+    return f"{value} examples per step is where steps and examples trade evenly"
+
+
+def step_time_chart(document: Document) -> Chart | None:
+    """Return seconds per step against the batch size, with the fitted law."""
+    step_time = field(document, "step_time")
+    timings = entries(step_time, "points") or entries(document, "times")
+    curve = field(step_time, "curve")
+    if not timings and not curve:
+        return None
+    curve = curve or {"batch_size": [], "seconds": []}
+    figure = style.blank("time of one step")
+    shade = style.color("first")
+    x, y = curve["batch_size"], curve["seconds"]
+    told = {"hover": "batch %{x:,.0f}: %{text}, fitted", "texts": [*map(seconds, y)]}
+    marks.line(figure, x, y, shade, **told)
+    replicas = sorted({field(point, "num_replicas") or 1 for point in timings})
+    shades = style.ramp(len(replicas))
+    for num_replicas, point_shade in zip(replicas, shades, strict=True):
+        own = [p for p in timings if (field(p, "num_replicas") or 1) == num_replicas]
+        _mark_timings(figure, own, point_shade, replicas_text(num_replicas))
+    values = [*curve["seconds"], *(point["seconds"] for point in timings)]
+    sizes = [*curve["batch_size"], *(point["batch_size"] for point in timings)]
+    axis = style.log_axis(values, "seconds")
+    knee = field(step_time, "saturation_batch_size", "value")
+    if field(step_time, "knee_seen") and is_number(knee) and knee > 0:
+        muted = style.color("muted")
+        marks.line(figure, [knee, knee], [axis.low, axis.high], muted, dash="dot")
+        place = {"x": np.log10(knee), "y": 0.93, "xref": "x", "xanchor": "right"}
+        style.note(figure, f"flat below {number(knee)} ", **place)
+    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_yaxes(axis.layout())
+    return Chart(
+        name="step-time",
+        title=_step_time_title(step_time, timings),
+        caption="Points: medians, with their spread. Line: the fitted law.",
+        figure=figure,
+    )
+
+
+def _mark_timings(
+    figure: go.Figure, timings: Sequence[Document], shade: str, on: str
+) -> None:
+    x = [point["batch_size"] for point in timings]
+    y = [point["seconds"] for point in timings]
+    hover = f"batch %{{x:,}} on {on}: %{{text}}"
+    marks.points(figure, x, y, shade, hover, texts=[*map(seconds, y)])
+    ends = [(field(point, "low"), field(point, "high")) for point in timings]
+    if all(is_number(low) and is_number(high) for low, high in ends):
+        figure.data[-1].error_y = marks.error_bars(y, ends, shade)
+
+
+def _step_time_title(step_time: Any, timings: Sequence[Document]) -> str:
+    fixed = field(step_time, "overhead_seconds", "value")
+    each = field(step_time, "seconds_per_example", "value")
+    if is_number(fixed) and is_number(each):
+        title = f"A step costs {seconds(fixed)}, plus {seconds(each)} per example"
+        knee = field(step_time, "saturation_batch_size", "value")
+        if field(step_time, "knee_seen") and is_number(knee):
+            title += f" beyond {number(knee)}"
+        return title
+    ends = [min(timings, key=_size), max(timings, key=_size)] if timings else []
+    said = [f"{seconds(end['seconds'])} at batch {count(_size(end))}" for end in ends]
+    return "A step takes " + " and ".join(said)
+
+
+def _size(point: Document) -> float:
+    return point["batch_size"]
+
+
+def targets_chart(fits: Sequence[Document]) -> Chart | None:
+    """Return the fewest steps and examples against the target."""
+    kept = [fit for fit in fits if is_number(field(fit, "target"))]
+    kept.sort(key=lambda fit: fit["target"])
+    if len(kept) < 2:
+        return None
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.17, figure=style.blank("")
+    )
+    x = [fit["target"] for fit in kept]
+    for row, key, unit in ((1, "min_steps", "steps"), (2, "min_examples", "examples")):
+        shade = style.color("first" if row == 1 else "second")
+        y = [field(fit, key, "value") for fit in kept]
+        marks.points(figure, x, y, shade, f"target %{{x}}: %{{y:,.3r}} {unit}")
+        ends = [(field(fit, key, "low"), field(fit, key, "high")) for fit in kept]
+        points = figure.data[-1]
+        points.update(mode="lines+markers", yaxis=f"y{row}", xaxis=f"x{row}")
+        points.line = {"color": shade, "width": 1.6}
+        if all(is_number(v) for v in [*y, *(end for pair in ends for end in pair)]):
+            points.error_y = marks.error_bars(y, ends, shade)
+        axis = style.log_axis([*y, *(end for pair in ends for end in pair)], most=4)
+        figure.update_yaxes(axis.layout(), row=row, col=1)
+        top = (1.0, 0.415)[row - 1]
+        place = {"x": 0, "y": top, "xshift": -64, "yshift": 10, "xanchor": "left"}
+        style.note(figure, f"fewest {unit}", **place)
+    x_axis = style.axis_layout() | {"tickmode": "array", "tickvals": x}
+    figure.update_xaxes(x_axis)
+    figure.update_xaxes(title=style.axis_layout("target")["title"], row=2, col=1)
+    return Chart(
+        name="targets",
+        title=_targets_title(kept),
+        caption="Fewest steps: in the limit of large batches. Fewest examples: in the "
+        "limit of small ones. Bars: the interval.",
+        figure=figure,
+    )
+
+
+def _targets_title(fits: Sequence[Document]) -> str:
+    ratios: list[str] = []
+    costly = max(fits, key=lambda fit: field(fit, "min_examples", "value") or 0)
+    cheap = fits[-1] if costly is fits[0] else fits[0]
+    for key, unit in (("min_steps", "steps"), ("min_examples", "examples")):
+        low, high = field(cheap, key, "value"), field(costly, key, "value")
+        if is_number(low) and is_number(high) and low > 0:
+            ratios.append(f"{times(high / low)} the {unit}")
+    names = f"{label(cheap['target'])} to {label(costly['target'])}"
+    if not ratios:
+        return f"Steps and examples at targets {names}"
+    return f"Going from target {names} takes {' and '.join(ratios)}"
+
+
+def lr_chart(fits: Sequence[Document]) -> Chart | None:
+    """Return the best learning rate at each batch size, where it was tuned."""
+    kept = [fit for fit in fits if entries(fit, "lrs")]
+    all_lrs = [lr["lr"] for fit in kept for lr in entries(fit, "lrs")]
+    if len({*all_lrs}) < 2:
+        return None
+    figure = style.blank("best learning rate")
+    axis = style.log_axis(all_lrs)
+    named: list[tuple[float, float, str, str]] = []
+    for fit, shade in zip(kept, style.ramp(len(kept)), strict=True):
+        lrs = sorted(entries(fit, "lrs"), key=_size)
+        x, y = [lr["batch_size"] for lr in lrs], [lr["lr"] for lr in lrs]
+        marks.line(figure, x, y, shade, width=1.4)
+        edges = [bool(field(lr, "at_edge")) for lr in lrs]
+        look = {
+            "symbol": ["circle-open" if at_edge else "circle" for at_edge in edges],
+            "line": {"color": shade, "width": 2},
+        }
+        marks.points(figure, x, y, shade, "batch %{x:,}: lr %{y}", **look)
+        named.append((x[-1], y[-1], fit_name(fit), shade))
+    marks.name_ends(figure, named if len(kept) > 1 else [], axis)
+    sizes = [lr["batch_size"] for fit in kept for lr in entries(fit, "lrs")]
+    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    ticks = sorted({*all_lrs})
+    if len(ticks) <= 8:
+        axis = axis._replace(ticks=ticks, text=[number(tick) for tick in ticks])
+    figure.update_yaxes(axis.layout())
+    lrs = sorted(entries(kept[-1], "lrs"), key=_size)
+    said = [f"{number(lr['lr'])} at batch {count(lr['batch_size'])}" for lr in lrs]
+    return Chart(
+        name="lr",
+        title=f"The best learning rate goes from {said[0]} to {said[-1]}",
+        caption="Open circles: at the edge of the rates tried, perhaps not the best.",
+        figure=figure,
+    )

@@ -1,0 +1,231 @@
+"""One offline HTML file from the JSON document of a result.
+
+The file holds its style, its script, plotly.js and the document itself, and asks the
+network for nothing: a content security policy forbids it to.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from rightbatch.errors import InputError, RightbatchError
+from rightbatch.reporting import sections, style
+from rightbatch.reporting.figures import charts
+from rightbatch.reporting.formats import is_number
+
+Document = Mapping[str, Any]
+SCHEMA = 1
+_COMMANDS = ("plan", "fit", "time", "sweep", "runs")
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; base-uri 'none'; form-action 'none'"
+)
+
+
+def check_document(document: Any) -> Document:
+    """Return the document if a report can be made from it.
+
+    Args:
+        document: What was read from a JSON file.
+
+    Returns:
+        The same document.
+
+    Raises:
+        InputError: It is not what a rightbatch command printed, or not one of the
+            commands that have a report, or of another schema.
+
+    Example:
+        >>> check_document({"schema": 1, "command": "fit", "workloads": []})["command"]
+        'fit'
+    """
+    way_out = "give it the output of `rightbatch plan --json`"
+    if not isinstance(document, Mapping):
+        raise InputError("report: this is not a result of rightbatch.", way_out)
+    found: Document = document
+    missing = [key for key in ("schema", "command") if key not in found]
+    if missing:
+        raise InputError(
+            f"report: this is not a result of rightbatch: no {missing[0]!r} in it.",
+            way_out,
+        )
+    if found["schema"] != SCHEMA:
+        raise InputError(
+            f"report: the result has schema {found['schema']!r}, this version of "
+            f"rightbatch reads {SCHEMA}.",
+            "make the result again, or use the version that made it",
+        )
+    if found["command"] not in _COMMANDS:
+        raise InputError(
+            f"report: there is no report of {found['command']!r}.",
+            f"one of {', '.join(_COMMANDS)}",
+        )
+    return found
+
+
+def check_writable(path: str | Path) -> Path:
+    """Return the path if a report can be written there; nothing is left behind.
+
+    Meant to be called before the measuring, so that minutes are not lost to a typo.
+
+    Args:
+        path: Where the report is to go.
+
+    Returns:
+        The same path.
+
+    Raises:
+        InputError: It is a folder, its folder is not there, or writing is forbidden.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"report: {path} is a folder.", "name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"report: there is no folder {path.parent}.", "make it first")
+    try:
+        if path.exists() and not path.is_file():
+            return path
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise InputError(
+            f"report: {path} cannot be written: {error.strerror}.",
+            "name a file in a folder of yours",
+        ) from error
+
+
+def write_html(document: Document, path: str | Path) -> Path:
+    """Write the report of a document to one file, whole or not at all.
+
+    Args:
+        document: What a command prints with `--json`.
+        path: Where to; an existing file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: The document is not a result, or the path cannot be written.
+        RightbatchError: The disk failed or is full; an older file is kept.
+    """
+    content = render_html(document).encode("utf-8", errors="xmlcharrefreplace")
+    path = check_writable(path)
+    is_device = path.exists() and not path.is_file()
+    beside = path if is_device else path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(content)
+        if not is_device:
+            beside.replace(path)
+    except OSError as error:
+        if not is_device:
+            beside.unlink(missing_ok=True)
+        raise RightbatchError(
+            f"report: {path} could not be written: {error.strerror}.",
+            "nothing was changed; free some space or name another file",
+        ) from error
+    return path
+
+
+def render_html(document: Any) -> str:
+    """Return the report of a document as one page.
+
+    The same document always gives the same page.
+
+    Args:
+        document: What a command prints with `--json`.
+
+    Returns:
+        A whole HTML document.
+
+    Raises:
+        InputError: The document is not a result, or parts of it are of a wrong kind.
+    """
+    document = check_document(document)
+    try:
+        return _page(document)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise InputError(
+            "report: a part of the result is not as rightbatch writes it: "
+            f"{type(error).__name__}: {error}.",
+            "make the result again",
+        ) from error
+
+
+def _page(document: Document) -> str:
+    made = charts(document)
+    headline, rest = sections.headline(document, made)
+    # The script with the figures' data comes before the code that draws them.
+    data = {chart.name: chart.figure.to_plotly_json() for chart in made}
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>{escape(headline)} · rightbatch</title>",
+            f"<style>\n{_colors()}\n{_resource('report.css')}</style>\n</head>\n<body>",
+            '<a class="skip" href="#main">Skip to the result</a>',
+            sections.header(document, headline, rest),
+            '<main id="main">',
+            *sections.sections(document, made),
+            "</main>",
+            "<footer><p>One file, made by rightbatch; it loads nothing from anywhere.",
+            "</p></footer>",
+            _json_script("result", _finite(document)),
+            _json_script("figures", _finite(data)),
+            _json_script("dark-of", style.dark_of()),
+            f"<script>{_plotly()}</script>",
+            f"<script>\n{_resource('report.js')}</script>",
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _colors() -> str:
+    light, dark = (
+        "".join(f"--{name}:{shade[side]};" for name, shade in style.PALETTE.items())
+        for side in (0, 1)
+    )
+    return (
+        f":root{{color-scheme:light;{light}}}\n"
+        "@media screen and (prefers-color-scheme:dark){"
+        f':root:not([data-theme="light"]){{color-scheme:dark;{dark}}}}}\n'
+        f'@media screen{{:root[data-theme="dark"]{{color-scheme:dark;{dark}}}}}'
+    )
+
+
+def _json_script(name: str, value: Any) -> str:
+    # An escaped "<" is the same JSON, and cannot end the script or open a comment.
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    text = text.replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}-data">{text}</script>'
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        pairs: Mapping[Any, Any] = value
+        return {str(key): _finite(item) for key, item in pairs.items()}
+    if isinstance(value, (list, tuple)):
+        items: list[Any] | tuple[Any, ...] = value
+        return [_finite(item) for item in items]
+    if isinstance(value, float):
+        return value if is_number(value) else None
+    return value
+
+
+@cache
+def _resource(name: str) -> str:
+    return files("rightbatch.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    return get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,49 @@
+"use strict";
+(() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const figures = read("figures-data"), darkOf = read("dark-of-data");
+  const root = document.documentElement, button = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const config = { responsive: true, displayModeBar: false, displaylogo: false, showLink: false };
+  // Dragging zooms with a mouse; on a touch screen it must scroll the page.
+  const dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
+
+  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
+  const recolor = (value, dark) => {
+    if (typeof value === "string") return dark && Object.hasOwn(darkOf, value) ? darkOf[value] : value;
+    if (Array.isArray(value)) return value.map((item) => recolor(item, dark));
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recolor(item, dark)]));
+  };
+  const draw = (dark) => {
+    for (const place of document.querySelectorAll("[data-figure]")) {
+      const { data, layout } = recolor(figures[place.dataset.figure], dark);
+      Plotly.react(place, data, { ...layout, dragmode, autosize: true }, config);
+    }
+    button.textContent = dark ? "Light" : "Dark";
+  };
+
+  const asked = location.hash.slice(1);
+  if (asked === "dark" || asked === "light") root.dataset.theme = asked;
+  button.hidden = false;
+  button.setAttribute("aria-label", "Switch between light and dark");
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    draw(isDark());
+  });
+  system.addEventListener("change", () => draw(isDark()));
+  addEventListener("beforeprint", () => draw(false));
+  addEventListener("afterprint", () => draw(isDark()));
+
+  const save = document.getElementById("save");
+  save.hidden = false;
+  save.addEventListener("click", () => {
+    const text = JSON.stringify(read("result-data"), null, 1);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = "rightbatch-result.json";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  draw(isDark());
+})();

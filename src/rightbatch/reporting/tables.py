@@ -1,0 +1,325 @@
+"""The tables of a result, as sheets: each takes records of the JSON document."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rightbatch.reporting.formats import (
+    count,
+    ends,
+    entries,
+    estimate,
+    field,
+    is_number,
+    label,
+    number,
+    percent,
+    seconds,
+    span,
+    times,
+    whole,
+)
+from rightbatch.reporting.sheet import Column, Sheet
+
+Record = Mapping[str, Any]
+
+
+def plan_sheet(
+    plan: Sequence[Record],
+    caption: str = "The best batch size for each number of replicas, P",
+) -> Sheet:
+    """Return the plan: one row per number of replicas.
+
+    Args:
+        plan: `optimal` (or `optimal_measured`) of a document.
+        caption: What the table shows.
+
+    Returns:
+        A sheet that fits 80 columns.
+
+    Example:
+        >>> plan = [{"num_replicas": 1, "batch_size": 128, "seconds": 2.31}]
+        >>> plan_sheet(plan).rows[0][:2]
+        ('1', '128')
+    """
+    level = _level(plan, "batch_size_interval")
+    columns = (
+        Column("replicas", "P"),
+        Column("best batch", "best\nbatch"),
+        Column(level + " interval", level + "\ninterval"),
+        Column("within 5 % of the best", "within\n5 %", wide=True),
+        Column("lr"),
+        Column("micro × accumulation × replicas", "micro\n×acc×P"),
+        Column("steps"),
+        Column("time to target", "time"),
+        Column("interval of the time", level + "\ntime", wide=True),
+        Column("speed-up", "speed-\nup"),
+        Column("limited by", "limited\nby", "left"),
+    )
+    beyond = "* beyond the batch sizes that were run: an extrapolation"
+    notes = (beyond,) if any(field(entry, "extrapolated") for entry in plan) else ()
+    rows = tuple(_plan_row(entry) for entry in plan)
+    return Sheet(caption=caption, columns=columns, rows=rows, notes=notes)
+
+
+def _level(records: Sequence[Record], key: str) -> str:
+    levels = (field(record, key, "level") for record in records)
+    return percent(next((level for level in levels if is_number(level)), 0.9))
+
+
+def _plan_row(entry: Record) -> tuple[str, ...]:
+    parts = ("micro_batch_size", "accumulation_steps", "num_replicas")
+    within = field(entry, "within_5_percent") or (None, None)
+    star = "*" if field(entry, "extrapolated") else ""
+    return (
+        count(field(entry, "num_replicas")),
+        count(field(entry, "batch_size")) + star,
+        ends(field(entry, "batch_size_interval"), whole),
+        span(*within, text=count),
+        number(field(entry, "lr")),
+        "×".join(count(field(entry, part)) for part in parts),
+        number(field(entry, "steps")),
+        seconds(field(entry, "seconds")),
+        ends(field(entry, "seconds_interval"), seconds),
+        times(field(entry, "speedup")),
+        label(field(entry, "limited_by")),
+    )
+
+
+def fit_name(fit: Record) -> str:
+    """Return what a fit is of: its target where it has one, else its workload.
+
+    Example:
+        >>> fit_name({"workload": "digits-mlp", "target": 0.15})
+        'target 0.15'
+    """
+    target = field(fit, "target")
+    if target is None:
+        return label(field(fit, "workload"))
+    return f"target {label(target)}"
+
+
+def fit_sheet(fits: Sequence[Record]) -> Sheet:
+    """Return the fitted laws: one row per workload or target, advice below.
+
+    Args:
+        fits: `convergence` of a plan, or `workloads` of a fit.
+
+    Returns:
+        A sheet that fits 80 columns.
+    """
+    level = _level(fits, "critical_batch_size")
+    columns = (
+        Column("fit", align="left"),
+        Column("status", align="left"),
+        Column("critical batch size", "critical\nbatch size"),
+        Column("fewest steps", "fewest\nsteps"),
+        Column(level + " interval, steps", level + ",\nsteps", wide=True),
+        Column("fewest examples", "fewest\nexamples"),
+        Column(level + " interval, examples", level + ",\nexamples", wide=True),
+        Column("law", align="left", wide=True),
+        Column("median error", "median\nerror"),
+        Column("leave-one-out error", "leave-\none-out", wide=True),
+        Column("batch sizes", "batch\nsizes", wide=True),
+    )
+    rows = tuple(_fit_row(fit) for fit in fits)
+    said = [(fit_name(fit), label(field(fit, "advice") or "")) for fit in fits]
+    notes = tuple(f"{name}: {advice}" for name, advice in said if advice)
+    return Sheet(
+        caption="Steps to the target, fitted", columns=columns, rows=rows, notes=notes
+    )
+
+
+def _fit_row(fit: Record) -> tuple[str, ...]:
+    exponent = field(fit, "knee_exponent")
+    law = label(field(fit, "law"))
+    return (
+        fit_name(fit),
+        label(field(fit, "status")),
+        estimate(field(fit, "critical_batch_size")),
+        number(field(fit, "min_steps", "value")),
+        ends(field(fit, "min_steps")),
+        number(field(fit, "min_examples", "value")),
+        ends(field(fit, "min_examples")),
+        f"{law}, exponent {number(exponent)}" if law == "knee" else law,
+        percent(field(fit, "median_relative_error")),
+        percent(field(fit, "leave_one_out_error")),
+        count(field(fit, "num_batch_sizes")),
+    )
+
+
+def points_sheet(fits: Sequence[Record]) -> Sheet:
+    """Return the measured steps behind the fits: one row per target and batch size."""
+    columns = (
+        Column("fit", align="left"),
+        Column("batch size", "batch\nsize"),
+        Column("lr"),
+        Column("runs"),
+        Column("mean steps", "mean\nsteps"),
+        Column("spread of the runs", "spread"),
+        Column("used", align="left"),
+    )
+    rows = tuple(
+        (
+            fit_name(fit),
+            count(field(point, "batch_size")),
+            number(field(point, "lr")),
+            count(field(point, "num_runs")),
+            number(field(point, "mean_steps")),
+            percent(field(point, "relative_sd")),
+            "no, an outlier" if field(point, "excluded") else "yes",
+        )
+        for fit in fits
+        for point in entries(fit, "points")
+    )
+    return Sheet(caption="Steps to the target, measured", columns=columns, rows=rows)
+
+
+def step_time_sheet(step_time: Record) -> Sheet:
+    """Return the fitted time of one step: a row per quantity with its interval."""
+    parts: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+        ("fixed cost of a step", "overhead_seconds", seconds),
+        ("each example adds", "seconds_per_example", seconds),
+        ("flat below, local examples", "saturation_batch_size", number),
+    )
+    rows = [
+        (title, text(field(step_time, key, "value")), ends(field(step_time, key), text))
+        for title, key, text in parts
+    ]
+    communication = field(step_time, "communication")
+    if communication:
+        rows.append(("communication", communication_text(communication), ""))
+    notes = ("no knee was seen: a straight line does as well",)
+    columns = (Column("quantity", align="left"), Column("value"), Column("interval"))
+    return Sheet(
+        caption="Seconds per step, fitted",
+        columns=columns,
+        rows=tuple(rows),
+        notes=notes if field(step_time, "knee_seen") is False else (),
+    )
+
+
+def communication_text(communication: Record) -> str:
+    """Return a communication term in words.
+
+    Example:
+        >>> communication_text({"kind": "constant", "seconds": 0.0004})
+        'constant, 400 µs'
+    """
+    parts = [label(field(communication, "kind"))]
+    for key, value in communication.items():
+        if key != "kind" and value is not None:
+            text = seconds(value) if "seconds" in key else number(value)
+            words = key.replace("seconds", "").removeprefix("num_").replace("_", " ")
+            parts.append(" ".join([text, *words.split()]))
+    return ", ".join(parts)
+
+
+def times_sheet(timings: Sequence[Record]) -> Sheet:
+    """Return measured step times: one row per batch size and number of replicas."""
+    columns = (
+        Column("batch size", "batch\nsize"),
+        Column("replicas", "P"),
+        Column("time of a step", "step"),
+        Column("spread"),
+        Column("examples per second", "examples\nper second"),
+    )
+    return Sheet(
+        caption="Seconds per step, measured",
+        columns=columns,
+        rows=tuple(_times_row(timing) for timing in timings),
+    )
+
+
+def _times_row(timing: Record) -> tuple[str, ...]:
+    size, step = field(timing, "batch_size"), field(timing, "seconds")
+    rate = size / step if is_number(size) and is_number(step) and step > 0 else None
+    return (
+        count(size),
+        count(field(timing, "num_replicas") or 1),
+        seconds(step),
+        ends(timing, seconds) if field(timing, "low") is not None else "",
+        number(rate),
+    )
+
+
+def verification_sheet(checks: Sequence[Record]) -> Sheet:
+    """Return predictions beside fresh runs: one row per batch size."""
+    columns = (
+        Column("batch size", "batch\nsize"),
+        Column("lr"),
+        Column("predicted steps", "steps,\npredicted"),
+        Column("measured steps", "steps,\nmeasured"),
+        Column("predicted time", "time,\npredicted"),
+        Column("measured time", "time,\nmeasured"),
+        Column("off by", "off by"),
+        Column("time spent checking", "time\nchecking", wide=True),
+    )
+    return Sheet(
+        caption="Predicted, and measured with fresh seeds",
+        columns=columns,
+        rows=tuple(_verification_row(check) for check in checks),
+    )
+
+
+def _verification_row(check: Record) -> tuple[str, ...]:
+    predicted = field(check, "predicted_seconds")
+    measured = field(check, "measured_seconds")
+    known = is_number(predicted) and is_number(measured) and predicted > 0
+    return (
+        count(field(check, "batch_size")),
+        number(field(check, "lr")),
+        number(field(check, "predicted_steps")),
+        number(field(check, "measured_steps")),
+        seconds(predicted),
+        seconds(measured),
+        f"{100 * (measured / predicted - 1):+.0f} %".replace("-", "−")
+        if known
+        else number(None),
+        seconds(field(check, "checking_seconds")),
+    )
+
+
+def runs_sheet(runs: Sequence[Record]) -> Sheet:
+    """Return single runs to the target, one row each."""
+    columns = (
+        Column("batch size", "batch\nsize"),
+        Column("lr"),
+        Column("seed"),
+        Column("target"),
+        Column("steps"),
+        Column("examples"),
+        Column("status", align="left"),
+    )
+    rows = tuple(
+        (
+            count(field(run, "batch_size")),
+            number(field(run, "lr")),
+            label(field(run, "seed")),
+            label(field(run, "target")),
+            count(field(run, "steps")),
+            count(field(run, "examples")),
+            label(field(run, "status")).replace("_", " "),
+        )
+        for run in runs
+    )
+    return Sheet(caption="Every run", columns=columns, rows=rows)
+
+
+def workloads_sheet(workloads: Sequence[Record]) -> Sheet:
+    """Return the workloads that can be named, one row each."""
+    columns = (
+        Column("workload", align="left"),
+        Column("parameters"),
+        Column("data", align="left"),
+        Column("source", align="left", wide=True),
+    )
+    rows = tuple(
+        (
+            label(field(workload, "name")),
+            count(field(workload, "parameters")),
+            label(field(workload, "data")),
+            label(field(workload, "source") or ""),
+        )
+        for workload in workloads
+    )
+    return Sheet(caption="Workloads", columns=columns, rows=rows)

@@ -1,0 +1,131 @@
+import pytest
+
+from rightbatch.reporting import tables
+from rightbatch.reporting.sheet import as_text
+
+
+def test_every_table_of_a_plan_fits_80_columns(targets_document):
+    sheets = [
+        tables.plan_sheet(targets_document["optimal"]),
+        tables.fit_sheet(targets_document["convergence"]),
+        tables.step_time_sheet(targets_document["step_time"]),
+        tables.verification_sheet(targets_document["verification"]),
+        tables.runs_sheet(targets_document["runs"]),
+        tables.points_sheet(targets_document["convergence"]),
+        tables.times_sheet(targets_document["step_time"]["points"]),
+    ]
+    for sheet in sheets:
+        text = as_text(sheet, width=80)
+        assert max(len(line) for line in text.splitlines()) <= 80
+        assert len(text.splitlines()) < len(sheet.rows) + 10, "printed as blocks"
+
+
+def test_a_plan_of_large_numbers_still_fits_80_columns():
+    entry = {
+        "num_replicas": 64,
+        "batch_size": 32768,
+        "batch_size_interval": {"value": 1, "low": 28123, "high": 41234, "level": 0.9},
+        "lr": 0.0125,
+        "micro_batch_size": 256,
+        "accumulation_steps": 2,
+        "steps": 19384.2,
+        "seconds": 7421.0,
+        "speedup": 31.72,
+        "limited_by": "saturation",
+    }
+    lines = as_text(tables.plan_sheet([entry])).splitlines()
+    assert max(map(len, lines)) <= 80
+    for part in ("32,768", "28,100–41,200", "256×2×64", "2.06 h", "saturation"):
+        assert part in lines[-1]
+
+
+def test_a_plan_says_what_it_extrapolates(bare_document):
+    text = as_text(tables.plan_sheet(bare_document["optimal"]))
+    assert "121*" in text
+    assert "* beyond the batch sizes that were run" in text
+
+
+def test_the_level_of_the_interval_is_the_documents(plan_document):
+    for entry in plan_document["optimal"]:
+        entry["batch_size_interval"]["level"] = 0.95
+    assert "95 %" in as_text(tables.plan_sheet(plan_document["optimal"]))
+
+
+def test_what_is_unbounded_is_printed_as_a_bound(unidentifiable_document):
+    row = tables.fit_sheet(unidentifiable_document["convergence"]).rows[0]
+    assert row[:5] == ("target 0.15", "unidentifiable", "≥ 96", "-3.5", "≤ 40")
+    plan = tables.plan_sheet(unidentifiable_document["optimal"])
+    assert plan.rows[0][2] == "≥ 96"
+
+
+def test_the_advice_of_a_fit_stands_below_it(unidentifiable_document):
+    text = as_text(tables.fit_sheet(unidentifiable_document["convergence"]))
+    assert "target 0.15: Run batch sizes above 1,024." in text
+
+
+def test_a_knee_law_names_its_exponent():
+    fit = {"workload": "bert", "law": "knee", "knee_exponent": 1.8}
+    assert "knee, exponent 1.8" in tables.fit_sheet([fit]).rows[0]
+
+
+@pytest.mark.parametrize(
+    ("communication", "text"),
+    [
+        ({"kind": "none"}, "none"),
+        ({"kind": "linear", "seconds_per_replica": 2e-5}, "linear, 20 µs per replica"),
+        (
+            {
+                "kind": "ring",
+                "latency_seconds": 5e-6,
+                "bytes_per_second": 1e9,
+                "num_bytes": 19240,
+            },
+            "ring, 5 µs latency, 1,000,000,000 bytes per second, 19,200 bytes",
+        ),
+    ],
+)
+def test_communication_is_said_with_its_units(communication, text):
+    assert tables.communication_text(communication) == text
+
+
+def test_a_knee_that_was_not_seen_is_said(plan_document):
+    sheet = tables.step_time_sheet(plan_document["step_time"])
+    assert sheet.rows[0] == ("fixed cost of a step", "212 µs", "206–218 µs")
+    assert sheet.notes == ("no knee was seen: a straight line does as well",)
+    plan_document["step_time"]["knee_seen"] = True
+    assert tables.step_time_sheet(plan_document["step_time"]).notes == ()
+
+
+def test_a_verification_says_by_how_much_it_was_off(plan_document):
+    off = [
+        row[6] for row in tables.verification_sheet(plan_document["verification"]).rows
+    ]
+    assert off == ["+7 %", "−6 %", "+13 %"]
+
+
+def test_a_run_that_did_not_arrive_has_no_steps():
+    run = {
+        "batch_size": 2,
+        "lr": 0.5,
+        "seed": 0,
+        "status": "not_reached",
+        "steps": None,
+    }
+    row = tables.runs_sheet([run]).rows[0]
+    assert row == ("2", "0.5", "0", "–", "–", "–", "not reached")
+
+
+def test_timings_give_the_rate():
+    row = tables.times_sheet([{"batch_size": 64, "seconds": 0.002}]).rows[0]
+    assert row == ("64", "1", "2 ms", "", "32,000")
+
+
+def test_workloads_are_listed_with_their_data():
+    listed = [{"name": "digits-mlp", "parameters": 4810, "data": "bundled"}]
+    row = tables.workloads_sheet(listed).rows[0]
+    assert row == ("digits-mlp", "4,810", "bundled", "")
+
+
+def test_records_with_nothing_in_them_print_dashes():
+    for make in (tables.plan_sheet, tables.fit_sheet, tables.verification_sheet):
+        assert "–" in make([{}]).rows[0]
