@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is not a failure; how long things take is measured in benchmarks/.
+settings.register_profile("rightbatch", deadline=None, derandomize=True)
+settings.load_profile("rightbatch")
 
 
 @pytest.fixture(scope="session")
