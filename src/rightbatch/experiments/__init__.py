@@ -1,0 +1,1 @@
+"""Experiments: workloads, sweeps to a target, the store of runs, data readers."""

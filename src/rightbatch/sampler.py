@@ -1,0 +1,271 @@
+"""A stream of examples: shuffled anew each epoch, cut into batches of any size.
+
+The order of the examples depends on the seed alone. Position is counted in examples,
+so a stream cut into batches of 3 and then of 5 gives the same examples as one cut
+into batches of 8, and a resume at another batch size is exact.
+"""
+
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from rightbatch._checks import positive_integer
+from rightbatch.errors import InputError
+
+# About this much is gathered at once: few gathers, and the views stay in cache.
+CHUNK_BYTES = 2**20
+
+
+class ExampleStream:
+    """An endless stream of batches, each of exactly the size asked for.
+
+    A batch may straddle two epochs. A data set that has ``.tensors`` (as
+    ``TensorDataset``) is gathered a chunk at a time and batches are views of the
+    chunk; any other map-style data set goes item by item through `collate`.
+
+    Args:
+        dataset: Map-style: ``len(dataset)`` and ``dataset[i]``.
+        seed: Decides the order, alone.
+        collate: Makes a batch of a list of items; stacks tensors when None.
+        device: Where batches are put.
+        example_count: ``example_count(item)``, how many examples an item counts
+            for, where that is not one. A batch is then the fewest items that
+            reach the batch size, and may be over it by part of its last item.
+
+    Raises:
+        InputError: The data set is empty, or one of its tensors holds NaN.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> stream = ExampleStream(TensorDataset(torch.arange(4)), seed=0)
+        >>> [len(stream.next(3)[0]) for _ in range(3)], stream.examples
+        ([3, 3, 3], 9)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        seed: int,
+        *,
+        collate: Callable[[list[Any]], Any] | None = None,
+        device: torch.device | str = "cpu",
+        example_count: Callable[[Any], int] | None = None,
+    ) -> None:
+        self._dataset: Any = dataset
+        self._length = _length(dataset)
+        self._order = _Order(self._length, seed)
+        self._collate: Callable[[list[Any]], Any] = collate or default_collate
+        self._device = torch.device(device)
+        self._example_count = example_count
+        self._tensors: tuple[Tensor, ...] | None = None
+        if collate is None and example_count is None:
+            self._tensors = _tensors_of(dataset, self._device)
+        if self._tensors is not None:
+            row_bytes = sum(t.nbytes for t in self._tensors) / self._length
+            # One epoch at most: each further one costs a permutation of its own.
+            rows = min(self._length, int(CHUNK_BYTES / max(row_bytes, 1)))
+            self._chunk_examples = rows
+        self._views: Iterator[Any] = iter(())
+        self._views_of = 0
+        self._items = 0
+        self._examples = 0
+
+    @property
+    def examples(self) -> int:
+        """How many examples have been handed out."""
+        return self._examples
+
+    def next(self, batch_size: int) -> Any:
+        """Return the next `batch_size` examples as one batch.
+
+        Raises:
+            InputError: `batch_size` is not positive or above the data set's size.
+        """
+        # The common case, first and bare: this line is in the inner loop of a sweep.
+        if batch_size == self._views_of:
+            for batch in self._views:
+                self._examples += batch_size
+                return batch
+        self._check(batch_size)
+        if self._tensors is not None:
+            return self._refill(self._tensors, batch_size)
+        if self._example_count is not None:
+            return self._next_counted(batch_size, self._example_count)
+        batch = self._batch_of(self._order.take(self._examples, batch_size))
+        self._examples += batch_size
+        return batch
+
+    def _refill(self, tensors: tuple[Tensor, ...], batch_size: int) -> Any:
+        batches = max(1, self._chunk_examples // batch_size)
+        rows = self._order.take(self._examples, batches * batch_size)
+        chunk = [t.index_select(0, rows.to(t.device)) for t in tensors]
+        self._views = zip(*(part.split(batch_size) for part in chunk), strict=True)
+        self._views_of = batch_size
+        self._examples += batch_size
+        return next(self._views)
+
+    def _next_counted(self, batch_size: int, count: Callable[[Any], int]) -> Any:
+        items: list[Any] = []
+        examples = 0
+        while examples < batch_size:
+            if len(items) == self._length:
+                raise InputError(
+                    f"ExampleStream: `batch_size` must be at most the data set's "
+                    f"{examples} examples, got {batch_size}."
+                )
+            item = self._dataset[int(self._order.take(self._items + len(items), 1))]
+            examples += positive_integer("workload", "example_count", count(item))
+            items.append(item)
+        self._items += len(items)
+        self._examples += examples
+        return _moved(self._collate(items), self._device)
+
+    def _batch_of(self, rows: Tensor) -> Any:
+        items = [self._dataset[row] for row in rows.tolist()]
+        return _moved(self._collate(items), self._device)
+
+    def _check(self, batch_size: int) -> None:
+        positive_integer("ExampleStream", "batch_size", batch_size)
+        if batch_size > self._length and self._example_count is None:
+            raise InputError(
+                f"ExampleStream: `batch_size` must be at most the data set's "
+                f"{self._length} examples, got {batch_size}."
+            )
+
+
+class _Order:
+    """Which row comes at which position; each epoch is its own permutation."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length = length
+        self._seed = seed
+        self._epoch = -1
+        self._rows = torch.empty(0, dtype=torch.int64)
+
+    def take(self, position: int, count: int) -> Tensor:
+        """Return the rows at `position` and the `count` - 1 after it."""
+        parts: list[Tensor] = []
+        while count > 0:
+            epoch, start = divmod(position, self._length)
+            part = self._permutation(epoch)[start : start + count]
+            parts.append(part)
+            position += len(part)
+            count -= len(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            # A hash of both: seed + epoch would give seed 1 the orders of seed 0.
+            mixed = np.random.SeedSequence([self._seed, epoch]).generate_state(1)
+            generator = torch.Generator().manual_seed(int(mixed[0]))
+            self._rows = torch.randperm(self._length, generator=generator)
+            self._epoch = epoch
+        return self._rows
+
+
+def whole(
+    dataset: Dataset[Any],
+    *,
+    collate: Callable[[list[Any]], Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> Any:
+    """Return the whole data set, in its own order, as one batch.
+
+    Raises:
+        InputError: It is empty, or one of its tensors holds NaN.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> whole(TensorDataset(torch.arange(3), torch.ones(3)))
+        (tensor([0, 1, 2]), tensor([1., 1., 1.]))
+    """
+    return chunks(dataset, _length(dataset), collate=collate, device=device)[0]
+
+
+def chunks(
+    dataset: Dataset[Any],
+    chunk_size: int,
+    *,
+    order: Sequence[int] | Tensor | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Any, ...]:
+    """Return the whole data set as batches of `chunk_size`; the last may be shorter.
+
+    Args:
+        dataset: Map-style.
+        chunk_size: Examples per batch.
+        order: Rows in the order wanted (the hardest first, say); all when None.
+        collate: Makes a batch of a list of items; stacks tensors when None.
+        device: Where batches are put.
+
+    Returns:
+        The batches; together each row of `order` once.
+
+    Raises:
+        InputError: The data set is empty, one of its tensors holds NaN, or
+            `chunk_size` is not positive.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> chunks(TensorDataset(torch.arange(3)), 2, order=[2, 1, 0])
+        ((tensor([2, 1]),), (tensor([0]),))
+    """
+    length = _length(dataset)
+    size = positive_integer("chunks", "chunk_size", chunk_size)
+    rows = torch.arange(length) if order is None else torch.as_tensor(order)
+    tensors = _tensors_of(dataset, torch.device(device)) if collate is None else None
+    if tensors is not None:
+        if order is not None:
+            tensors = tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
+        return tuple(zip(*(t.split(size) for t in tensors), strict=True))
+    items: Any = dataset
+    join: Callable[[list[Any]], Any] = collate or default_collate
+    return tuple(
+        _moved(join([items[row] for row in part.tolist()]), torch.device(device))
+        for part in rows.split(size)
+    )
+
+
+def _length(dataset: Dataset[Any]) -> int:
+    length = len(cast(Sized, dataset))
+    if length == 0:
+        raise InputError("ExampleStream: the data set is empty.")
+    return length
+
+
+def _tensors_of(
+    dataset: Dataset[Any], device: torch.device
+) -> tuple[Tensor, ...] | None:
+    tensors: tuple[Tensor, ...] | None = getattr(dataset, "tensors", None)
+    if tensors is None:
+        return None
+    for place, tensor in enumerate(tensors):
+        # A sum is finite unless something in it is not, or it overflows: a quick no.
+        if not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
+            continue
+        if bool(tensor.isnan().any()):
+            row = int(tensor.isnan().nonzero()[0][0])
+            raise InputError(
+                f"the data set holds NaN: tensor {place}, row {row}.",
+                "clean or drop such rows",
+            )
+    return tuple(tensor.to(device) for tensor in tensors)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        mapping = cast(dict[Any, Any], batch)
+        return {key: _moved(value, device) for key, value in mapping.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(part, device) for part in cast(Any, batch)))
+    if isinstance(batch, (list, tuple)):
+        parts = cast(Sequence[Any], batch)
+        return type(batch)(_moved(part, device) for part in parts)  # pyright: ignore
+    return batch
