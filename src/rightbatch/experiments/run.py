@@ -1,0 +1,375 @@
+"""One training run, to its targets.
+
+The trajectory is the seed's alone: it depends neither on how often the run is checked
+nor on what else runs in the process. One seed gives the initialisation, the order of
+the data and the draws of dropout, from generators of the run's own.
+"""
+
+import math
+from collections.abc import Generator, Iterable, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import cast
+
+import torch
+
+from rightbatch._checks import finite, positive, positive_integer
+from rightbatch.engine import make_update
+from rightbatch.errors import InputError
+from rightbatch.experiments.crossing import Crossing, grid_step
+from rightbatch.experiments.evaluation import Evaluation, HardestFirst
+from rightbatch.experiments.randomness import OwnRandomness, derived_seed
+from rightbatch.experiments.record import Run, Status, read_crossings
+from rightbatch.sampler import ExampleStream
+from rightbatch.workload import Workload, failing_as
+
+# While the gate is closed one grid point in ten is checked: 22 % of the steps apart.
+SPARSE_CHECKS = 10
+# The running loss is a mean over about this share of the steps made so far.
+RUNNING_SHARE = 0.1
+RUNNING_MIN_STEPS = 20
+# Lost: this many times the untrained model's loss, for as long as it took to get there.
+DIVERGED_FACTOR = 10.0
+DIVERGED_MIN_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """What decides a run, beside the workload.
+
+    Args:
+        batch_size: Examples per step.
+        lr: Learning rate.
+        seed: What all that is random derives from; a whole number >= 0.
+        targets: Values the metric must get to; at least one.
+        crossing: The definition of getting there.
+
+    Raises:
+        InputError: A value is not of its kind.
+
+    Example:
+        >>> RunSettings(
+        ...     batch_size=8, lr=0.1, seed=0, targets=(0.3, 0.2), crossing=Crossing()
+        ... ).targets
+        (0.3, 0.2)
+    """
+
+    batch_size: int
+    lr: float
+    seed: int
+    targets: tuple[float, ...]
+    crossing: Crossing
+
+    def __post_init__(self) -> None:
+        positive_integer("run", "batch_size", self.batch_size)
+        positive("run", "lr", self.lr)
+        if self.seed < 0 or self.seed != int(self.seed):
+            raise InputError(
+                f"run: `seed` must be a whole number >= 0, got {self.seed!r}."
+            )
+        if not self.targets:
+            raise InputError("run: `targets` must not be empty.")
+        for target in self.targets:
+            finite("run", "target", target)
+
+
+def default_crossing(workload: Workload) -> Crossing:
+    """Return the workload's definition, gated where a gate means something.
+
+    The gate is a factor of 3 for ``smoothed`` and of 2 for ``first``; there is none
+    for another metric than the loss, which the mini-batches do not tell.
+
+    Example:
+        >>> from rightbatch.experiments.workloads.digits import mlp
+        >>> default_crossing(mlp()).gate
+        3.0
+    """
+    target = workload.target
+    gate = 3.0 if target.crossing == "smoothed" else 2.0
+    gated = target.metric == "loss" and target.direction == "min" and target.value > 0
+    return Crossing(
+        definition=target.crossing,
+        direction=target.direction,
+        gate=gate if gated else None,
+    )
+
+
+def default_budget(num_examples: int, batch_size: int) -> int:
+    """Return the updates a run is allowed: 10,000, or five epochs if that is more.
+
+    Example:
+        >>> default_budget(60_000, 8), default_budget(60_000, 512)
+        (37500, 10000)
+    """
+    return max(10_000, math.ceil(5 * num_examples / batch_size))
+
+
+def run_to_target(
+    workload: Workload,
+    *,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    targets: Iterable[float] | None = None,
+    max_steps: int | None = None,
+    crossing: Crossing | None = None,
+) -> Run:
+    """Return one run, trained until its hardest target, divergence or the budget.
+
+    Args:
+        workload: What to train.
+        batch_size: Examples per step.
+        lr: Learning rate.
+        seed: What all that is random derives from.
+        targets: The workload's own when None.
+        max_steps: Updates allowed; :func:`default_budget` when None.
+        crossing: :func:`default_crossing` when None.
+
+    Raises:
+        InputError: An argument is not of its kind, the batch is above the data set,
+            or a target is met before the first update.
+        WorkloadFailedError: The workload's own code raised.
+
+    Example:
+        >>> from rightbatch.experiments.workloads.digits import mlp
+        >>> run = run_to_target(mlp(), batch_size=64, lr=0.5, seed=0, targets=[0.5])
+        >>> run.status, 20 < run.steps() < 60
+        ('reached', True)
+    """
+    settings = RunSettings(
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        targets=(workload.target.value,) if targets is None else tuple(targets),
+        crossing=crossing or default_crossing(workload),
+    )
+    if max_steps is None:
+        max_steps = default_budget(len(cast(Sized, workload.train)), batch_size)
+    positive_integer("run", "max_steps", max_steps)
+    live = LiveRun(workload, settings, Evaluation(workload))
+    live.advance(max_steps)
+    return live.result(max_steps)
+
+
+class LiveRun:
+    """A run that can be taken further piece by piece, with one and the same outcome.
+
+    It ends as ``diverged`` when a training loss is not finite, a check is NaN, or the
+    running mini-batch loss has stayed above ten times the untrained model's loss for
+    as many steps as it took to get there, and 50 at least.
+
+    Args:
+        workload: What to train.
+        settings: What decides the run.
+        evaluation: The examples to check on; shared between runs.
+
+    Raises:
+        InputError: The batch is above the data set, or a target is met before the
+            first update.
+        WorkloadFailedError: The workload's own code raised.
+
+    Example:
+        >>> from rightbatch.experiments.workloads.digits import mlp
+        >>> settings = RunSettings(
+        ...     batch_size=64, lr=0.5, seed=0, targets=(0.5,), crossing=Crossing()
+        ... )
+        >>> live = LiveRun(mlp(), settings, Evaluation(mlp()))
+        >>> live.advance(10)
+        >>> live.status is None, live.step
+        (True, 10)
+        >>> live.advance(100)
+        >>> live.status
+        'reached'
+    """
+
+    def __init__(
+        self, workload: Workload, settings: RunSettings, evaluation: Evaluation
+    ) -> None:
+        self.settings = settings
+        self.status: Status | None = None
+        self.step = 0
+        self._workload = workload
+        self._evaluation = evaluation
+        self._hardest_first = HardestFirst(evaluation)
+        self._randomness = OwnRandomness(derived_seed(settings.seed, 2))
+        self._index = 0
+        self._trace: list[tuple[int, float]] = []
+        self._left = list(settings.targets)
+        self._open = settings.crossing.gate is None
+        self._running = _RunningLoss()
+        self._seconds_training = 0.0
+        self._seconds_checking = 0.0
+        self._step_seconds: list[float] = []
+        with self._guarded():
+            self._make()
+            self._start()
+
+    def advance(self, budget: int) -> None:
+        """Train on until the run ends or the next check would lie past `budget`.
+
+        Raises:
+            WorkloadFailedError: The workload's own code raised.
+        """
+        with self._guarded():
+            while self.status is None:
+                on_grid = stop = grid_step(self._index + 1)
+                if self.settings.crossing.definition == "first" and self._open:
+                    stop = self.step + 1
+                if stop > budget:
+                    return
+                self._train(stop)
+                self._index += stop == on_grid
+                self._judge(at_grid=stop == on_grid)
+
+    def result(self, budget: int) -> Run:
+        """Return the run as it stands; one that has not ended was `not_reached`."""
+        settings, status = self.settings, self.status or "not_reached"
+        trace = tuple(self._trace)
+        seconds = self._step_seconds
+        return Run(
+            batch_size=settings.batch_size,
+            lr=settings.lr,
+            seed=settings.seed,
+            status=status,
+            last_step=self.step,
+            budget=budget,
+            trace=trace,
+            crossings=read_crossings(
+                settings.crossing, trace, settings.targets, status
+            ),
+            nearest=settings.crossing.nearest(trace),
+            crossing=settings.crossing,
+            seconds_training=self._seconds_training,
+            seconds_checking=self._seconds_checking,
+            median_step_seconds=median(seconds) if seconds else None,
+        )
+
+    def _make(self) -> None:
+        workload, settings = self._workload, self.settings
+        self._model = workload.model(settings.seed)
+        self._model.train()
+        self._update = make_update(
+            self._model, workload.optimizer, workload.loss, settings.lr
+        )
+        self._stream = ExampleStream(
+            workload.train,
+            derived_seed(settings.seed, 1),
+            collate=workload.collate,
+            example_count=workload.example_count,
+        )
+
+    def _start(self) -> None:
+        settings, target = self.settings, self._workload.target
+        value = self._check()
+        for wanted in settings.targets:
+            if settings.crossing.meets(value, wanted):
+                raise InputError(
+                    f"{self._workload.name}: the target {wanted:g} is met before the "
+                    f"first update ({target.metric} {value:g}).",
+                    "ask for a harder one",
+                )
+        self._initial_loss = value
+        if target.metric != "loss":
+            self._initial_loss = self._evaluation.mean_loss(self._model)
+
+    def _train(self, stop: int) -> None:
+        update, stream, batch_size = (
+            self._update,
+            self._stream,
+            self.settings.batch_size,
+        )
+        start = perf_counter()
+        losses = [update(stream.next(batch_size)) for _ in range(stop - self.step)]
+        seconds = perf_counter() - start
+        self._seconds_training += seconds
+        self._step_seconds.append(seconds / len(losses))
+        self.step = stop
+        self._running.add(float(torch.stack(losses).mean()), len(losses), stop)
+
+    def _judge(self, *, at_grid: bool) -> None:
+        if self._running.diverged(self._initial_loss, self.step):
+            self.status = "diverged"
+            return
+        self._open = self._open or self._within_gate(self._running.value)
+        if not (self._open or self._index % SPARSE_CHECKS == 0):
+            return
+        if not at_grid and not self._passes():
+            return
+        value = self._check()
+        self._open = self._open or self._within_gate(value)
+        crossing = self.settings.crossing
+        hardest = crossing.hardest(self.settings.targets)
+        if math.isnan(value):
+            self.status = "diverged"
+        elif any(
+            crossing.meets(v, hardest) for _, v in crossing.completed(self._trace)
+        ):
+            self.status = "reached"
+
+    def _check(self) -> float:
+        start = perf_counter()
+        values = self._evaluation.values(self._model)
+        value = float(values.mean())
+        self._trace.append((self.step, value))
+        meets = self.settings.crossing.meets
+        self._left = [target for target in self._left if not meets(value, target)]
+        if self.settings.crossing.definition == "first":
+            self._hardest_first.rank(values)
+        self._seconds_checking += perf_counter() - start
+        return value
+
+    def _passes(self) -> bool:
+        # Partial sums bound a mean from below only.
+        if self.settings.crossing.direction == "max":
+            return True
+        start = perf_counter()
+        easiest_left = max(self._left)
+        passes = self._hardest_first.may_be_within(self._model, easiest_left)
+        self._seconds_checking += perf_counter() - start
+        return passes
+
+    def _within_gate(self, value: float) -> bool:
+        crossing = self.settings.crossing
+        easiest = crossing.easiest(self.settings.targets)
+        return crossing.gate is not None and value <= crossing.gate * easiest
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        file = getattr(
+            getattr(self._workload.loss, "__code__", None), "co_filename", ""
+        )
+        settings = self.settings
+        what = (
+            f"{self._workload.name} (batch size {settings.batch_size}, lr "
+            f"{settings.lr:g}, seed {settings.seed})"
+        )
+        with failing_as(what, file), self._randomness.in_use():
+            yield
+
+
+class _RunningLoss:
+    """Mean of the mini-batch losses over about the last tenth of the steps."""
+
+    def __init__(self) -> None:
+        self.value = math.inf
+        self._exploded_at: int | None = None
+
+    def add(self, mean: float, count: int, step: int) -> None:
+        window = min(step, max(RUNNING_MIN_STEPS, RUNNING_SHARE * step))
+        weight = min(1.0, count / window)
+        # The first has weight 1, where (1 - weight) * inf would be NaN.
+        rest = 0.0 if weight == 1 else (1 - weight) * self.value
+        self.value = weight * mean + rest
+
+    def diverged(self, initial_loss: float, step: int) -> bool:
+        if not math.isfinite(self.value):
+            return True
+        # A loss that can be negative has no scale to compare with.
+        if initial_loss <= 0 or self.value <= DIVERGED_FACTOR * initial_loss:
+            self._exploded_at = None
+            return False
+        if self._exploded_at is None:
+            self._exploded_at = step
+        return step - self._exploded_at >= max(self._exploded_at, DIVERGED_MIN_STEPS)

@@ -1,0 +1,375 @@
+"""The store: one SQLite file that holds every run, for one workload.
+
+Each run is committed as it ends, in a transaction of its own, so that a kill at any
+moment loses at most the runs in progress, and several processes may write at once.
+"""
+
+import json
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from rightbatch.errors import StoreError, StoreMismatchError
+from rightbatch.experiments.crossing import Crossing
+from rightbatch.experiments.database import (
+    connect,
+    connect_read_only,
+    in_words,
+    transaction,
+)
+from rightbatch.experiments.record import Run, TargetCrossing
+
+SCHEMA = 1
+# "rbat" in ASCII: tells our files from other programs' databases.
+APPLICATION_ID = 0x72626174
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS runs (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
+        batch_size INTEGER NOT NULL, lr REAL NOT NULL, seed INTEGER NOT NULL,
+        targets TEXT NOT NULL, crossing TEXT NOT NULL, budget INTEGER NOT NULL,
+        status TEXT NOT NULL, last_step INTEGER NOT NULL, nearest REAL,
+        crossings TEXT NOT NULL, trace TEXT NOT NULL,
+        seconds_training REAL NOT NULL, seconds_checking REAL NOT NULL,
+        median_step_seconds REAL, versions TEXT NOT NULL, finished TEXT NOT NULL,
+        UNIQUE (session, batch_size, lr, seed, targets, crossing, budget))""",
+    """CREATE TABLE IF NOT EXISTS timings (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
+        batch_size INTEGER NOT NULL, num_replicas INTEGER NOT NULL,
+        seconds REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL,
+        device TEXT NOT NULL, versions TEXT NOT NULL,
+        UNIQUE (session, batch_size, num_replicas, device))""",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreIdentity:
+    """What a store belongs to.
+
+    Args:
+        workload: Its name.
+        fingerprint: What else must agree for runs to be comparable: counts, a hash
+            of the data, the target's metric.
+    """
+
+    workload: str
+    fingerprint: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTiming:
+    """Seconds per step at one batch size.
+
+    Args:
+        batch_size: Examples per step.
+        num_replicas: Machines or devices that share it.
+        seconds: Median. Unit: seconds per step.
+        spread: (low, high) of the repeats. Unit: seconds per step.
+        device: What it was measured on.
+    """
+
+    batch_size: int
+    num_replicas: int
+    seconds: float
+    spread: tuple[float, float]
+    device: str
+
+
+class RunStore:
+    """The runs and timings of one workload, in one file.
+
+    Args:
+        path: The file; made when it does not exist and `identity` is given.
+        identity: What the store must belong to. None opens an existing one to be
+            read only.
+        max_bytes: The size the file may grow to; the disk's when None.
+
+    Raises:
+        InputError: The file or its folder does not exist, or it is no store.
+        StoreMismatchError: It belongs to another workload or another version.
+        StoreError: It cannot be opened or written.
+
+    Example:
+        >>> identity = StoreIdentity(workload="mine", fingerprint={"parameters": 10})
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with RunStore(Path(folder) / "runs.sqlite", identity) as store:
+        ...         store.begin(resume=False), store.runs()
+        (1, ())
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: StoreIdentity | None = None,
+        *,
+        max_bytes: int | None = None,
+    ) -> None:
+        self.path = path
+        self._session: int | None = None
+        if identity is None:
+            self._connection = connect_read_only(path, APPLICATION_ID)
+        else:
+            self._connection = connect(path, APPLICATION_ID)
+        try:
+            if identity is not None:
+                self._limit(max_bytes)
+                self._create(identity)
+            self.identity = self._read_identity()
+            if identity is not None:
+                _check_same(path, self.identity, identity)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was added is there already."""
+        self._connection.close()
+
+    @property
+    def session(self) -> int | None:
+        """The session that runs are added to; None before one is begun."""
+        return self._session
+
+    def begin(self, *, resume: bool) -> int:
+        """Return the session that runs are added to from now on.
+
+        Args:
+            resume: Go on with the latest session, if there is one; else a new one
+                is begun, beside the earlier ones.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        with transaction(self._connection, self.path) as cursor:
+            if not (resume and int(self._meta("session"))):
+                cursor.execute(
+                    "UPDATE meta SET value = value + 1 WHERE key = 'session'"
+                )
+            self._session = int(self._meta("session"))
+        return self._session
+
+    def add_run(self, run: Run) -> bool:
+        """Store a run, unless the session has it; begins a session if none was.
+
+        Returns:
+            Whether it was new.
+
+        Raises:
+            StoreError: The store cannot be written; what it held is kept.
+        """
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return self._insert("runs", _row_of(run) | {"finished": finished})
+
+    def add_timing(self, timing: StoredTiming) -> bool:
+        """Store a timing, unless the session has it; begins a session if none was.
+
+        Returns:
+            Whether it was new.
+
+        Raises:
+            StoreError: The store cannot be written; what it held is kept.
+        """
+        row = asdict(timing)
+        row["low"], row["high"] = row.pop("spread")
+        return self._insert("timings", row)
+
+    def runs(
+        self,
+        *,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        seed: int | None = None,
+        status: str | None = None,
+        session: int | None = None,
+    ) -> tuple[Run, ...]:
+        """Return the stored runs that agree with every filter given.
+
+        Returns:
+            Sorted by batch size, lr and seed; of equal ones the latest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        filters = {
+            "batch_size": batch_size,
+            "lr": lr,
+            "seed": seed,
+            "status": status,
+            "session": session,
+        }
+        rows = self._select("runs", filters, "batch_size, lr, seed, id DESC")
+        return tuple(_run_of(row) for row in rows)
+
+    def timings(self, *, session: int | None = None) -> tuple[StoredTiming, ...]:
+        """Return the stored timings, of one session or of all.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        order = "num_replicas, batch_size, id DESC"
+        return tuple(
+            StoredTiming(
+                batch_size=row["batch_size"],
+                num_replicas=row["num_replicas"],
+                seconds=row["seconds"],
+                spread=(row["low"], row["high"]),
+                device=row["device"],
+            )
+            for row in self._select("timings", {"session": session}, order)
+        )
+
+    def _limit(self, max_bytes: int | None) -> None:
+        if max_bytes is not None:
+            page_size = self._connection.execute("PRAGMA page_size").fetchone()[0]
+            pages = max(1, max_bytes // page_size)
+            self._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def _create(self, identity: StoreIdentity) -> None:
+        meta = {
+            "schema": str(SCHEMA),
+            "written_by": versions()["rightbatch"],
+            "workload": identity.workload,
+            "fingerprint": json.dumps(dict(identity.fingerprint)),
+            "session": "0",
+        }
+        with transaction(self._connection, self.path) as cursor:
+            cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            for table in TABLES:
+                cursor.execute(table)
+            # One row tells whether the others are there: all come in one transaction.
+            cursor.executemany(
+                "INSERT OR IGNORE INTO meta VALUES (?, ?)", list(meta.items())
+            )
+
+    def _read_identity(self) -> StoreIdentity:
+        schema = self._meta("schema")
+        if schema != str(SCHEMA):
+            raise StoreMismatchError(
+                f"store {self.path} has schema {schema}, of rightbatch "
+                f"{self._meta('written_by')}; this is rightbatch "
+                f"{versions()['rightbatch']}, with schema {SCHEMA}.",
+                "name another file with --store",
+            )
+        return StoreIdentity(
+            workload=self._meta("workload"),
+            fingerprint=json.loads(self._meta("fingerprint")),
+        )
+
+    def _meta(self, key: str) -> str:
+        with in_words(self.path):
+            found = self._connection.execute(
+                "SELECT value FROM meta WHERE key = ?", (key,)
+            ).fetchone()
+        if found is None:
+            raise StoreError(f"store {self.path}: its entry {key!r} is missing.")
+        return str(found[0])
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> bool:
+        session = self._session or self.begin(resume=False)
+        row = {"session": session, **values, "versions": json.dumps(versions())}
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        with transaction(self._connection, self.path) as cursor:
+            cursor.execute(
+                f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})",
+                tuple(row.values()),
+            )
+            return cursor.rowcount == 1
+
+    def _select(
+        self, table: str, filters: Mapping[str, Any], order: str
+    ) -> list[sqlite3.Row]:
+        given = {name: value for name, value in filters.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in given) or "1"
+        query = f"SELECT * FROM {table} WHERE {where} ORDER BY {order}"
+        with in_words(self.path):
+            return self._connection.execute(query, tuple(given.values())).fetchall()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that runs are made with: rightbatch, torch, python."""
+    return {
+        "rightbatch": _version("rightbatch"),
+        "torch": _version("torch"),
+        "python": platform.python_version(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        # Run from a source tree, without having been installed.
+        return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+def _row_of(run: Run) -> dict[str, Any]:
+    return {
+        "batch_size": run.batch_size,
+        "lr": run.lr,
+        "seed": run.seed,
+        "targets": json.dumps(run.targets),
+        "crossing": json.dumps(asdict(run.crossing)),
+        "budget": run.budget,
+        "status": run.status,
+        "last_step": run.last_step,
+        "nearest": run.nearest,
+        "crossings": json.dumps([asdict(crossed) for crossed in run.crossings]),
+        "trace": json.dumps(run.trace),
+        "seconds_training": run.seconds_training,
+        "seconds_checking": run.seconds_checking,
+        "median_step_seconds": run.median_step_seconds,
+    }
+
+
+def _run_of(row: sqlite3.Row) -> Run:
+    crossings = json.loads(row["crossings"])
+    return Run(
+        batch_size=row["batch_size"],
+        lr=row["lr"],
+        seed=row["seed"],
+        status=row["status"],
+        last_step=row["last_step"],
+        budget=row["budget"],
+        trace=tuple((step, value) for step, value in json.loads(row["trace"])),
+        crossings=tuple(TargetCrossing(**crossed) for crossed in crossings),
+        nearest=row["nearest"],
+        crossing=Crossing(**json.loads(row["crossing"])),
+        seconds_training=row["seconds_training"],
+        seconds_checking=row["seconds_checking"],
+        median_step_seconds=row["median_step_seconds"],
+    )
+
+
+def _check_same(path: Path, found: StoreIdentity, wanted: StoreIdentity) -> None:
+    way_out = "name another file with --store"
+    if found.workload != wanted.workload:
+        raise StoreMismatchError(
+            f"store {path} belongs to workload {found.workload!r}, "
+            f"not to {wanted.workload!r}.",
+            way_out,
+        )
+    keys = sorted({*found.fingerprint, *wanted.fingerprint})
+    differences = [
+        f"{key} {found.fingerprint.get(key)!r}, now {wanted.fingerprint.get(key)!r}"
+        for key in keys
+        if found.fingerprint.get(key) != wanted.fingerprint.get(key)
+    ]
+    if differences:
+        raise StoreMismatchError(
+            f"store {path} belongs to another {wanted.workload!r}: "
+            f"{'; '.join(differences)}.",
+            way_out,
+        )
