@@ -1,0 +1,5 @@
+"""``python -m rightbatch``."""
+
+from rightbatch.cli import main
+
+main()

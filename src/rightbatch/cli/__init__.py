@@ -1,0 +1,79 @@
+"""The command ``rightbatch``: one command per verb.
+
+Commands import what they need when they run, so that ``--help`` is quick and ``fit``
+never loads torch. All errors end here: a clear last line and an exit code.
+"""
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from rightbatch.cli import fit, plan, report, runs, sweep, time, workloads
+from rightbatch.cli.output import error_document, print_json
+from rightbatch.errors import InputError, InterruptedRunError, RightbatchError
+
+# Typer carries its own click since 0.20; its public error leads to the base of all.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="rightbatch",
+    help="Find the mini-batch size that reaches your target soonest.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _command in (plan, fit, time, sweep, runs, report, workloads):
+    app.command(_command.NAME)(_command.run)
+
+
+@app.callback(invoke_without_command=True)
+def _about(
+    version: bool = typer.Option(False, "--version", help="Print the version."),
+) -> None:
+    if version:
+        from rightbatch import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code.
+
+    Args:
+        arguments: Words after the command's name; the process's own by default.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=words, standalone_mode=False, prog_name="rightbatch")
+    except (KeyboardInterrupt, typer.Abort):
+        _end(words, InterruptedRunError("interrupted; what was finished is kept."))
+    except RightbatchError as error:
+        _end(words, error)
+    except _UsageError as error:
+        _end(words, InputError(error.format_message()))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has gone; nobody is left to tell
+        sys.exit(1)
+    except Exception as error:
+        # A bug of ours: still no traceback for a person, but enough to report it.
+        _end(words, RightbatchError(f"{_place(error)}: please report this bug."))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(words: list[str], error: RightbatchError) -> NoReturn:
+    if "--json" in words:
+        print_json(error_document(words[0] if words else "", error))
+    print(f"rightbatch: {error}", file=sys.stderr, flush=True)
+    sys.exit(error.exit_code)
+
+
+def _place(error: BaseException) -> str:
+    import traceback
+
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    name = last.filename.rpartition("rightbatch/")[2]
+    return f"{type(error).__name__}: {error} [{name}:{last.lineno}]"

@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Workload = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKLOAD",
+        help="A name from `workloads`, module:function or path/file.py:function.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+NoProgress = Annotated[
+    bool, typer.Option("--no-progress", help="Show no progress bars.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where data sets lie; else $RIGHTBATCH_DATA, then the user's data folder."
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="File the runs are kept in; runs/WORKLOAD.sqlite by default."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Take finished runs from the store.")
+]
+BatchSizes = Annotated[
+    str, typer.Option(help="auto, or a list: 16,64,256 or 4:256:x4.")
+]
+Lrs = Annotated[
+    str | None,
+    typer.Option(
+        "--lr",
+        help="One learning rate, held fixed; or several, tuned per batch size. "
+        "The workload's own by default.",
+    ),
+]
+Targets = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="One or several, read off the same runs; the plan is for the hardest.",
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs per batch size and rate.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget of a run, in steps.")]
+Crossing = Annotated[
+    str | None,
+    typer.Option(help="smoothed, or first: the first update at the target."),
+]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Processes for runs; one per core by default.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Law = Annotated[str, typer.Option(help="auto, inverse or knee.")]
+EpochSize = Annotated[
+    float | None,
+    typer.Option(help="Examples in an epoch, for tables that count epochs."),
+]

@@ -1,0 +1,337 @@
+"""``plan``: time a few steps, run to the target at a few batch sizes, fit, choose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rightbatch._checks import one_of
+from rightbatch.cli import communication as comm
+from rightbatch.cli import flags
+from rightbatch.cli.output import Output
+from rightbatch.cli.planning import Findings, PlanOptions, plan_results
+from rightbatch.errors import InputError, NotReachedError
+
+if TYPE_CHECKING:
+    from rightbatch.cli.sweep import SweepRequest
+    from rightbatch.convergence import TunedFit
+    from rightbatch.experiments.record import Run
+    from rightbatch.experiments.store import RunStore
+    from rightbatch.step_time import Communication
+    from rightbatch.timing import StepTimings
+
+NAME = "plan"
+
+
+def run(
+    workload: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WORKLOAD]",
+            help="A name from `workloads`, module:function or path/file.py:function; "
+            "digits-mlp by default.",
+        ),
+    ] = None,
+    target: flags.Targets = None,
+    replicas: Annotated[
+        str, typer.Option(help="Numbers of replicas to plan for.")
+    ] = "1,2,4,8,16",
+    lr: flags.Lrs = None,
+    batch_sizes: flags.BatchSizes = "auto",
+    seeds: flags.Seeds = 3,
+    max_steps: flags.MaxSteps = None,
+    crossing: flags.Crossing = None,
+    law: flags.Law = "auto",
+    timing_seconds: Annotated[
+        float, typer.Option(min=0.1, help="For timing all batch sizes together.")
+    ] = 10.0,
+    max_batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest batch size; the data set by default."),
+    ] = None,
+    store: flags.Store = None,
+    resume: flags.Resume = False,
+    processes: flags.Processes = None,
+    measure_comm: comm.MeasureComm = False,
+    bandwidth: comm.Bandwidth = None,
+    latency: comm.Latency = None,
+    comm_seconds: comm.CommSeconds = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Train fresh seeds and compare.")
+    ] = False,
+    report: Annotated[Path, typer.Option(help="The HTML report.")] = Path(
+        "report.html"
+    ),
+    runs: Annotated[
+        Path | None, typer.Option(help="Runs measured elsewhere, a CSV as for fit.")
+    ] = None,
+    times: Annotated[
+        Path | None, typer.Option(help="Step times, a CSV as time --csv writes.")
+    ] = None,
+    examples_per_epoch: flags.EpochSize = None,
+    parameters: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Parameters of the model, for --runs with --bandwidth."
+        ),
+    ] = None,
+    device: flags.Device = "cpu",
+    data_dir: flags.DataDir = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    no_progress: flags.NoProgress = False,
+) -> None:
+    """Find the batch size that reaches the target soonest.
+
+    Measures steps to the target and seconds per step on WORKLOAD, or takes both from
+    --runs and --times; fits both curves, and joins them for each number of replicas.
+    """
+    from rightbatch.cli.options import check_device, check_writable, parse_counts
+
+    out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
+    one_of("--law", "law", law, ["auto", "inverse", "knee"])
+    counts = parse_counts("--replicas", replicas)
+    choice = comm.CommunicationChoice(
+        measure=measure_comm, bandwidth=bandwidth, latency=latency, seconds=comm_seconds
+    )
+    check_writable(report)
+    options = PlanOptions(
+        replicas=counts,
+        choice=choice,
+        law=law,
+        max_batch_size=max_batch_size,
+        verify=verify,
+        device=device,
+        timing_seconds=timing_seconds,
+        num_parameters=parameters,
+        examples_per_epoch=examples_per_epoch,
+    )
+    if runs or times:
+        from rightbatch.cli.plan_tables import plan_tables
+
+        if workload or verify or not (runs and times):
+            raise InputError(
+                "plan: --runs and --times go together, without WORKLOAD or --verify."
+            )
+        document = plan_tables(out, runs, times, options)
+    else:
+        from rightbatch.cli.sweep import SweepOptions, read_request
+
+        check_device(device)
+        asked = SweepOptions(
+            spec=workload or "digits-mlp",
+            target=target,
+            batch_sizes=batch_sizes,
+            lr=lr,
+            crossing=crossing,
+            seeds=seeds,
+            max_steps=max_steps,
+            store=store,
+            resume=resume,
+            processes=processes,
+            data_dir=data_dir,
+        )
+        document = plan_workload(out, read_request(asked), options)
+    show_plan(out, document, report)
+
+
+def plan_workload(
+    out: Output, request: "SweepRequest", options: PlanOptions
+) -> dict[str, Any]:
+    """Return the document of a plan, everything measured here.
+
+    Args:
+        out: Told of the progress.
+        request: The sweep.
+        options: What to plan for.
+
+    Returns:
+        The JSON document.
+
+    Raises:
+        NotReachedError: No run reached the target, or at one batch size alone.
+    """
+    from rightbatch.cli.sweep import not_reached, rows_of, run_sweep
+    from rightbatch.cli.time import rows_of as time_rows
+    from rightbatch.cli.time import step_time_entry
+    from rightbatch.experiments.identity import open_store
+
+    about = _about(request)
+    with open_store(request.store, request.workload) as store:
+        store.begin(resume=request.resume)
+        timings = _timings(out, request, store, options)
+        between, notes = options.choice.resolve(
+            out, about["parameters"], options.replicas
+        )
+        done = run_sweep(out, request, store)
+        inputs = {
+            **request.inputs(),
+            **options.inputs(),
+            "num_threads": timings.num_threads,
+        }
+        missed = not_reached(done, request)
+        if missed:
+            out.fail(out.document(inputs, runs=rows_of(done)), missed)
+        fits = _fits(request, done, options.law)
+        findings = _findings(fits, timings, between, about["num_examples"], options)
+        results = plan_results(findings, request.workload.name)
+        checks: list[dict[str, Any]] = []
+        if options.verify:
+            from rightbatch.cli.verification import verify_plan
+
+            checks = verify_plan(out, request, findings, store)
+    results["warnings"] += [*notes, *([timings.stopped] if timings.stopped else [])]
+    points = time_rows(timings, (1,), between)
+    return out.document(
+        inputs,
+        workload=about,
+        **results,
+        step_time=step_time_entry(findings.step_time, points),
+        runs=rows_of(done),
+        verification=checks,
+    )
+
+
+def _about(request: "SweepRequest") -> dict[str, Any]:
+    from rightbatch.cli.time import count_examples
+    from rightbatch.workload import num_parameters
+
+    workload = request.workload
+    return {
+        "name": workload.name,
+        "parameters": num_parameters(workload),
+        "num_examples": count_examples(workload),
+        "example_unit": workload.example_unit,
+        "source": workload.source,
+    }
+
+
+def show_plan(out: Output, document: dict[str, Any], report: Path) -> None:
+    """Print a plan and write its report.
+
+    Args:
+        out: Where to.
+        document: The plan's JSON document.
+        report: The HTML file.
+    """
+    from rightbatch.cli.output import to_plain
+    from rightbatch.reporting.html import write_html
+    from rightbatch.reporting.tables import fit_sheet, plan_sheet, verification_sheet
+
+    plain = to_plain(document)
+    measured = plan_sheet(
+        plain["optimal_measured"], "The same with the measured step times interpolated"
+    )
+    sheets: list[Any] = [fit_sheet(plain["convergence"]), ""]
+    sheets += [plan_sheet(plain["optimal"]), "", measured, ""]
+    if plain["verification"]:
+        sheets += [verification_sheet(plain["verification"]), ""]
+    sheets += [f"warning: {text}" for text in plain["warnings"]]
+    sheets += ["", plain["sentence"]]
+    written = write_html(plain, report)
+    out.show(plain, *sheets)
+    out.note(f"report: {written}")
+
+
+def _timings(
+    out: Output, request: "SweepRequest", store: "RunStore", options: PlanOptions
+) -> "StepTimings":
+    """Return the step times: the store's where it has them all, else measured."""
+    from rightbatch.cli.time import time_steps, timed_batch_sizes
+    from rightbatch.experiments.store import StoredTiming
+
+    device = options.device
+    sizes = timed_batch_sizes(request.workload, "auto")
+    known = _stored_timings(store, sizes, device) if request.resume else None
+    if known is not None:
+        return known
+    timings = time_steps(out, request.workload, sizes, device, options.timing_seconds)
+    for timing in timings.timings:
+        store.add_timing(
+            StoredTiming(
+                batch_size=timing.batch_size,
+                num_replicas=timing.num_replicas,
+                seconds=timing.seconds,
+                spread=timing.spread,
+                device=device,
+            )
+        )
+    return timings
+
+
+def _stored_timings(
+    store: "RunStore", sizes: tuple[int, ...], device: str
+) -> "StepTimings | None":
+    from rightbatch.timing import StepTiming, StepTimings
+
+    known = {kept.batch_size: kept for kept in store.timings() if kept.device == device}
+    if not set(sizes) <= known.keys():
+        return None
+    found = [
+        StepTiming(
+            batch_size=size,
+            seconds=known[size].seconds,
+            spread=known[size].spread,
+            num_steps=1,
+        )
+        for size in sizes
+    ]
+    return StepTimings(timings=tuple(found), device=device, num_threads=1)
+
+
+def _fits(
+    request: "SweepRequest", runs: "tuple[Run, ...]", law: Any
+) -> "tuple[tuple[float | None, TunedFit], ...]":
+    """Return a fit per target that two batch sizes reached, the hardest last."""
+    from rightbatch.convergence import fit_tuned
+
+    descending = request.workload.target.direction == "min"
+    targets = sorted(request.settings.targets or (), reverse=descending)
+    fits: list[tuple[float | None, TunedFit]] = []
+    for target in targets:
+        steps = [run.steps(target) for run in runs]
+        reached = {
+            run.batch_size for run, count in zip(runs, steps, strict=True) if count
+        }
+        if len(reached) < 2:
+            raise NotReachedError(
+                f"{request.workload.name}: {request.workload.target.metric} {target:g} "
+                f"was reached at batch size {min(reached, default=0)} alone, and a law "
+                "needs two.",
+                "add --batch-sizes, try other --lr, or raise --max-steps",
+            )
+        fit = fit_tuned(
+            [run.batch_size for run in runs],
+            [float("nan") if count is None else count for count in steps],
+            [run.lr for run in runs],
+            law=law,
+        )
+        fits.append((target, fit))
+    return tuple(fits)
+
+
+def _findings(
+    fits: "tuple[tuple[float | None, TunedFit], ...]",
+    timings: "StepTimings",
+    between: "Communication",
+    num_examples: int,
+    options: PlanOptions,
+) -> Findings:
+    from rightbatch.step_time import MeasuredStepTime, fit_step_time
+
+    sizes, seconds = timings.batch_sizes, timings.seconds
+    if len(sizes) < 2:
+        alone = ", ".join(str(size) for size in sizes)
+        raise NotReachedError(
+            f"timing: only batch size {alone} fits. {timings.stopped}"
+        )
+    return Findings(
+        fits=fits,
+        step_time=fit_step_time(sizes, seconds, communication=between),
+        measured=MeasuredStepTime(
+            batch_sizes=sizes, seconds=seconds, communication=between
+        ),
+        replicas=options.replicas,
+        max_batch_size=min(num_examples, options.max_batch_size or num_examples),
+        max_micro_batch_size=sizes[-1] if timings.stopped else None,
+    )

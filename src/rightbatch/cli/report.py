@@ -1,0 +1,58 @@
+"""``report RUN``: one self-contained HTML file of a stored result."""
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rightbatch.cli import flags
+from rightbatch.cli.output import Output
+from rightbatch.errors import InputError
+
+NAME = "report"
+
+
+def run(
+    result: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A JSON result, or a store of runs."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The HTML file to write.")
+    ] = Path("report.html"),
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    no_progress: flags.NoProgress = False,
+) -> None:
+    """Write an HTML report of a JSON result or of stored runs."""
+    from rightbatch.cli.options import check_writable
+    from rightbatch.reporting.html import write_html
+
+    out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
+    check_writable(output)
+    document = _read(result)
+    write_html(document, output)
+    out.show(
+        out.document({"result": str(result)}, report=str(output)), f"report: {output}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from error
+    if content.startswith(b"SQLite format 3"):
+        from rightbatch.cli.sweep import document_of_store
+
+        return document_of_store(path)
+    try:
+        document = jsonlib.loads(content)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: is neither JSON nor a store of runs: {error}."
+        ) from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: is JSON, but no result of rightbatch.")
+    return document

@@ -1,0 +1,339 @@
+"""``sweep WORKLOAD``: steps to the target over batch sizes, rates and seeds."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rightbatch.cli import flags
+from rightbatch.cli.output import Output
+from rightbatch.errors import InterruptedRunError, NotReachedError
+
+if TYPE_CHECKING:
+    from rightbatch.experiments.record import Run
+    from rightbatch.experiments.store import RunStore
+    from rightbatch.experiments.sweep import SweepSettings
+    from rightbatch.workload import Workload
+
+NAME = "sweep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """The options of a sweep as written.
+
+    Args:
+        spec: The workload's name.
+        target: One or several; None for the workload's own.
+        batch_sizes: ``auto`` or a list.
+        lr: One or several; None for the workload's own.
+        crossing: None for the workload's own.
+        seeds: How many.
+        max_steps: Budget of a run.
+        store: The file; None for the default.
+        resume: Take finished runs from it.
+        processes: For the runs; None for one per core.
+        data_dir: Where data sets lie.
+    """
+
+    spec: str
+    target: str | None
+    batch_sizes: str
+    lr: str | None
+    crossing: str | None
+    seeds: int
+    max_steps: int | None
+    store: Path | None
+    resume: bool
+    processes: int | None
+    data_dir: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRequest:
+    """What the options ask a sweep to do.
+
+    Args:
+        spec: How the workload was named.
+        workload: What it named.
+        settings: The grid, with the workload's own values filled in.
+        store: The file the runs are kept in.
+        resume: Take finished runs from it.
+        processes: For the runs; None for one per core.
+        data_dir: Where data sets lie.
+    """
+
+    spec: str
+    workload: "Workload"
+    settings: "SweepSettings"
+    store: Path
+    resume: bool
+    processes: int | None
+    data_dir: Path | None
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the settings as the JSON document gives them."""
+        from rightbatch.experiments.store import versions
+
+        settings = self.settings
+        return {
+            "workload": self.workload.name,
+            "targets": settings.targets,
+            "batch_sizes": settings.batch_sizes,
+            "lrs": settings.lrs,
+            "seeds": settings.seeds,
+            "max_steps": settings.max_steps,
+            "crossing": settings.crossing.to_dict() if settings.crossing else None,
+            "store": str(self.store),
+            "resume": self.resume,
+            "versions": versions(),
+        }
+
+
+def run(
+    workload: flags.Workload = "digits-mlp",
+    target: flags.Targets = None,
+    batch_sizes: flags.BatchSizes = "auto",
+    lr: flags.Lrs = None,
+    seeds: flags.Seeds = 3,
+    max_steps: flags.MaxSteps = None,
+    crossing: flags.Crossing = None,
+    store: flags.Store = None,
+    resume: flags.Resume = False,
+    processes: flags.Processes = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the runs here.")] = None,
+    data_dir: flags.DataDir = None,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    no_progress: flags.NoProgress = False,
+) -> None:
+    """Run to the target over batch sizes, learning rates and seeds."""
+    from rightbatch.cli.options import check_writable
+    from rightbatch.experiments.identity import open_store
+    from rightbatch.reporting.tables import runs_sheet
+
+    out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
+    if csv:
+        check_writable(csv)
+    options = SweepOptions(
+        spec=workload,
+        target=target,
+        batch_sizes=batch_sizes,
+        lr=lr,
+        crossing=crossing,
+        seeds=seeds,
+        max_steps=max_steps,
+        store=store,
+        resume=resume,
+        processes=processes,
+        data_dir=data_dir,
+    )
+    request = read_request(options)
+    with open_store(request.store, request.workload) as kept:
+        runs = run_sweep(out, request, kept)
+    rows = rows_of(runs)
+    document = out.document(request.inputs(), runs=rows)
+    if csv:
+        write_runs(csv, request.workload.name, rows)
+    missed = not_reached(runs, request)
+    if missed:
+        out.fail(document, missed)
+    out.show(document, runs_sheet(rows))
+    out.note(f"{len(runs)} runs are kept in {request.store}")
+
+
+def read_request(options: SweepOptions) -> SweepRequest:
+    """Return what the options of a sweep ask for, everything checked before it starts.
+
+    Args:
+        options: As written.
+
+    Returns:
+        The request; the store's folder is there and can be written.
+
+    Raises:
+        InputError: An option is wrong.
+    """
+    from rightbatch.cli.options import (
+        check_writable,
+        parse_counts,
+        parse_numbers,
+        parse_positive,
+    )
+    from rightbatch.cli.time import count_examples
+    from rightbatch.experiments.run import default_crossing
+    from rightbatch.experiments.sweep import SweepSettings, auto_batch_sizes
+    from rightbatch.workload import load_workload
+
+    sizes = rates = values = None
+    if options.batch_sizes != "auto":
+        sizes = parse_counts("--batch-sizes", options.batch_sizes)
+    if options.lr:
+        rates = parse_positive("--lr", options.lr)
+    if options.target:
+        values = parse_numbers("--target", options.target)
+    workload = load_workload(options.spec, options.data_dir)
+    target = workload.target
+    if options.crossing:
+        wanted: Any = options.crossing
+        target = replace(target, crossing=wanted)
+    if values:
+        target = replace(target, value=values[0])
+    workload = replace(workload, target=target)
+    settings = SweepSettings(
+        batch_sizes=sizes or auto_batch_sizes(count_examples(workload)),
+        lrs=rates,
+        seeds=tuple(range(options.seeds)),
+        targets=values,
+        crossing=default_crossing(workload),
+        max_steps=options.max_steps,
+    ).resolved(workload)
+    path = options.store or default_store(workload.name)
+    check_writable(path)
+    return SweepRequest(
+        spec=options.spec,
+        workload=workload,
+        settings=settings,
+        store=path,
+        resume=options.resume,
+        processes=options.processes,
+        data_dir=options.data_dir,
+    )
+
+
+def default_store(name: str) -> Path:
+    """Return where the runs of a workload are kept unless told otherwise.
+
+    Args:
+        name: The workload's name.
+
+    Returns:
+        A path below the current folder.
+
+    Example:
+        >>> default_store("my net/2").as_posix()
+        'runs/my-net-2.sqlite'
+    """
+    return Path("runs") / (re.sub(r"[^\w.-]+", "-", name) + ".sqlite")
+
+
+def run_sweep(
+    out: Output, request: SweepRequest, store: "RunStore"
+) -> "tuple[Run, ...]":
+    """Return the runs of a request, a progress bar shown meanwhile.
+
+    Args:
+        out: Shows it.
+        request: What to run.
+        store: Takes each run as it ends.
+
+    Returns:
+        One run per batch size, learning rate and seed.
+
+    Raises:
+        RightbatchError: As :func:`rightbatch.experiments.sweep.sweep`; interrupted
+            runs say how to go on.
+    """
+    from rightbatch.experiments.sweep import sweep
+
+    settings = request.settings
+    grid = (settings.batch_sizes, settings.lrs or (), settings.seeds)
+    total = len(grid[0]) * len(grid[1]) * len(grid[2])
+    try:
+        with out.bar(f"running {request.workload.name} to the target", total) as show:
+            return sweep(
+                request.spec,
+                settings,
+                processes=request.processes,
+                data_dir=request.data_dir,
+                store=store,
+                resume=request.resume,
+                on_progress=lambda done, _total, _run: show(done),
+            )
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted; finished runs are kept in {request.store}.",
+            "go on with --resume",
+        ) from None
+
+
+def rows_of(runs: "tuple[Run, ...]") -> list[dict[str, Any]]:
+    """Return the JSON rows of runs, one per run and target.
+
+    Args:
+        runs: Of a sweep.
+
+    Returns:
+        Rows in the runs' order.
+    """
+    return [row for run in runs for row in run.rows()]
+
+
+def write_runs(path: Path, workload: str, rows: list[dict[str, Any]]) -> None:
+    """Write runs as the CSV that ``fit`` and ``plan --runs`` read.
+
+    Args:
+        path: The file.
+        workload: Its name, for the first column.
+        rows: From :func:`rows_of`.
+    """
+    from rightbatch.experiments.tables import write_csv
+
+    columns = ("batch_size", "lr", "seed", "target", "steps", "examples", "status")
+    write_csv(
+        path,
+        ("workload", *columns),
+        [[workload, *(row[name] for name in columns)] for row in rows],
+    )
+
+
+def not_reached(
+    runs: "tuple[Run, ...]", request: SweepRequest
+) -> NotReachedError | None:
+    """Return the error that no run reached the plan's target, or None.
+
+    Args:
+        runs: Of the sweep.
+        request: Its settings.
+
+    Returns:
+        The error, which says what came nearest.
+    """
+    if any(run.steps() is not None for run in runs):
+        return None
+    target = request.workload.target
+    crossing = runs[0].crossing
+    hardest = crossing.hardest(request.settings.targets or ())
+    near = [run for run in runs if run.nearest is not None]
+    said = "no run gave a finite value"
+    if near:
+        best = (min if target.direction == "min" else max)(
+            near, key=lambda run: run.nearest or 0.0
+        )
+        said = (
+            f"nearest: {best.nearest:.4g} at batch size {best.batch_size}, lr "
+            f"{best.lr:g}, seed {best.seed}, in {best.last_step} steps"
+        )
+    return NotReachedError(
+        f"{request.workload.name}: no run reached {target.metric} {hardest:g}; {said}.",
+        "raise --max-steps, try other --lr, or an easier --target",
+    )
+
+
+def document_of_store(path: Path) -> dict[str, Any]:
+    """Return the JSON document of all runs in a store.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What ``sweep --json`` would have printed.
+    """
+    from rightbatch.experiments.store import RunStore
+
+    with RunStore(path) as store:
+        runs = store.runs()
+        inputs = {"workload": store.identity.workload, "store": str(path)}
+    return Output(command=NAME).document(inputs, runs=rows_of(runs))
