@@ -71,3 +71,28 @@ def test_exit_codes_follow_the_kind_of_error():
     assert InputError("x").exit_code == 2
     assert NotReachedError("x").exit_code == 3
     assert isinstance(InputError("x"), ValueError)
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    with pytest.raises(InputError, match="--csv: .* is a folder"):
+        _checks.writable_path("--csv", tmp_path)
+    with pytest.raises(InputError, match="--csv: there is no folder"):
+        _checks.writable_path("--csv", tmp_path / "none" / "report.html")
+
+
+def test_a_folder_one_may_not_write_to_is_refused(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    # Tests may run as root, whom no folder refuses.
+    monkeypatch.setattr(_checks.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(InputError, match="cannot be written: Permission denied"):
+        _checks.writable_path("--report", tmp_path / "report.html")
+
+
+def test_checking_a_place_leaves_nothing_there_and_changes_nothing(tmp_path):
+    path = tmp_path / "report.html"
+    assert _checks.writable_path("--report", str(path)) == path
+    assert not path.exists()
+    path.write_text("kept")
+    assert _checks.writable_path("--report", path).read_text() == "kept"

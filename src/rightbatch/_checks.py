@@ -4,8 +4,10 @@ A check names who refuses, which argument, the rule and the value.
 """
 
 import math
+import tempfile
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +107,32 @@ def positive_array(who: str, name: str, values: ArrayLike) -> NDArray[np.float64
             f"{who}: `{name}` must be positive, got {array[place]:g} at {place}."
         )
     return array
+
+
+def writable_path(who: str, path: str | Path) -> Path:
+    """Return `path` if a file can be written there; nothing is left behind.
+
+    Meant to be called before the measuring, so that minutes are not lost to a typo.
+
+    Raises:
+        InputError: It is a folder, its folder is not there, or writing is forbidden.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{who}: {path} is a folder.", "name a file in it")
+    if not path.parent.is_dir():
+        raise InputError(f"{who}: there is no folder {path.parent}.", "make it first")
+    try:
+        if path.exists():
+            with path.open("ab"):
+                return path
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise InputError(
+            f"{who}: {path} cannot be written: {error.strerror}.",
+            "name a file in a folder of yours",
+        ) from error
 
 
 def _is_number(value: Any) -> bool:

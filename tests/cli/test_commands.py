@@ -199,7 +199,7 @@ def test_bad_input_ends_with_a_clear_last_line_and_code_2(
 def test_a_folder_that_cannot_be_written_is_found_before_measuring(rightbatch):
     ended = rightbatch("plan", "--report", "/proc/nowhere/report.html")
     assert ended.code == 2
-    assert "/proc/nowhere/report.html: cannot be written" in ended.last_line
+    assert "--report: there is no folder /proc/nowhere" in ended.last_line
 
 
 def test_under_json_a_failure_is_one_document_too(rightbatch):

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from rightbatch.cli.options import (
     check_device,
-    check_writable,
     parse_counts,
     parse_numbers,
     parse_positive,
@@ -60,24 +59,6 @@ def test_counts_are_sorted_whole_and_at_least_one():
 def test_positive_numbers_are_above_zero():
     with pytest.raises(InputError, match=r"--lr: must be positive, got -0\.1"):
         parse_positive("--lr", "0.1,-0.1")
-
-
-def test_a_path_that_can_be_written_is_left_as_it_was(tmp_path):
-    path = tmp_path / "new" / "report.html"
-    check_writable(path)
-    assert path.parent.is_dir()
-    assert not path.exists()
-    path.write_text("kept")
-    check_writable(path)
-    assert path.read_text() == "kept"
-
-
-def test_a_path_that_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(InputError, match="cannot be written: Is a directory"):
-        check_writable(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        check_writable(tmp_path / "file" / "report.html")
 
 
 def test_devices_that_are_not_here_are_refused():

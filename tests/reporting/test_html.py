@@ -296,28 +296,6 @@ def test_text_that_is_no_unicode_can_be_written(plan_document, tmp_path):
     assert "half a pair" in path.read_text(encoding="utf-8")
 
 
-def test_a_folder_is_no_place_for_a_report(tmp_path):
-    with pytest.raises(InputError, match="is a folder"):
-        html.check_writable(tmp_path)
-    with pytest.raises(InputError, match="there is no folder"):
-        html.check_writable(tmp_path / "none" / "report.html")
-
-
-def test_a_folder_one_may_not_write_to_is_refused(tmp_path, monkeypatch):
-    def refuse(**_):
-        raise PermissionError(13, "Permission denied")
-
-    # Tests may run as root, whom no folder refuses.
-    monkeypatch.setattr(html.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(InputError, match="cannot be written: Permission denied"):
-        html.check_writable(tmp_path / "report.html")
-
-
-def test_checking_a_place_leaves_nothing_there(tmp_path):
-    assert html.check_writable(str(tmp_path / "report.html")).name == "report.html"
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_full_disk_keeps_the_older_report(plan_document, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("older")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rightbatch._checks import one_of
+from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
 from rightbatch.errors import InputError
@@ -35,14 +35,13 @@ def run(
     optional workload, target, lr, status. With several learning rates the best one of
     each batch size counts.
     """
-    from rightbatch.cli.options import check_writable
     from rightbatch.experiments.tables import read_runs
     from rightbatch.reporting.tables import fit_sheet
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     one_of("--law", "law", law, ["auto", "inverse", "knee"])
     if report:
-        check_writable(report)
+        writable_path("--report", report)
     rows = read_runs(table, examples_per_epoch=examples_per_epoch)
     entries = [
         fit_entry(name, target, fit_runs(table, name, members, law))

@@ -1,7 +1,6 @@
 """How the command line's words become numbers: lists, choices, paths."""
 
 import math
-from pathlib import Path
 
 from rightbatch._checks import one_of
 from rightbatch.errors import InputError
@@ -76,28 +75,6 @@ def parse_counts(option: str, text: str) -> tuple[int, ...]:
         if number < 1 or not number.is_integer():
             raise InputError(f"{option}: must be whole and >= 1, got {number:g}.")
     return tuple(sorted(int(number) for number in numbers))
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a path that cannot be written, before hours of work are spent.
-
-    Args:
-        path: A file to be; its folder is made.
-
-    Raises:
-        InputError: The folder cannot be made or written, or the path is a folder.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        existed = path.exists()
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror}.", "name another path"
-        ) from error
 
 
 def check_device(device: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rightbatch._checks import one_of
+from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
@@ -86,7 +86,7 @@ def run(
     Measures steps to the target and seconds per step on WORKLOAD, or takes both from
     --runs and --times; fits both curves, and joins them for each number of replicas.
     """
-    from rightbatch.cli.options import check_device, check_writable, parse_counts
+    from rightbatch.cli.options import check_device, parse_counts
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     one_of("--law", "law", law, ["auto", "inverse", "knee"])
@@ -94,7 +94,7 @@ def run(
     choice = comm.CommunicationChoice(
         measure=measure_comm, bandwidth=bandwidth, latency=latency, seconds=comm_seconds
     )
-    check_writable(report)
+    writable_path("--report", report)
     options = PlanOptions(
         replicas=counts,
         choice=choice,
@@ -117,7 +117,11 @@ def run(
     else:
         from rightbatch.cli.sweep import SweepOptions, read_request
 
-        check_device(device)
+        if check_device(device) != "cpu" and verify:
+            raise InputError(
+                f"plan: --verify trains on the CPU, and steps are timed on {device}.",
+                "leave one of them out",
+            )
         asked = SweepOptions(
             spec=workload or "digits-mlp",
             target=target,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rightbatch._checks import writable_path
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
 from rightbatch.errors import InputError
@@ -26,11 +27,10 @@ def run(
     no_progress: flags.NoProgress = False,
 ) -> None:
     """Write an HTML report of a JSON result or of stored runs."""
-    from rightbatch.cli.options import check_writable
     from rightbatch.reporting.html import write_html
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
-    check_writable(output)
+    writable_path("--output", output)
     document = _read(result)
     write_html(document, output)
     out.show(

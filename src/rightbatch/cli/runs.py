@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rightbatch._checks import one_of
+from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
 
@@ -27,7 +27,6 @@ def run(
     no_progress: flags.NoProgress = False,
 ) -> None:
     """List the runs that a store holds."""
-    from rightbatch.cli.options import check_writable
     from rightbatch.cli.sweep import rows_of, write_runs
     from rightbatch.experiments.store import RunStore
     from rightbatch.reporting.tables import runs_sheet
@@ -36,7 +35,7 @@ def run(
     if status:
         one_of("--status", "status", status, STATUSES)
     if csv:
-        check_writable(csv)
+        writable_path("--csv", csv)
     with RunStore(store) as kept:
         found = kept.runs(batch_size=batch_size, lr=lr, seed=seed, status=status)
         workload = kept.identity.workload

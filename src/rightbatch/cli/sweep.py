@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rightbatch._checks import writable_path
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
-from rightbatch.errors import InterruptedRunError, NotReachedError
+from rightbatch.errors import InputError, InterruptedRunError, NotReachedError
 
 if TYPE_CHECKING:
     from rightbatch.experiments.record import Run
@@ -110,13 +111,12 @@ def run(
     no_progress: flags.NoProgress = False,
 ) -> None:
     """Run to the target over batch sizes, learning rates and seeds."""
-    from rightbatch.cli.options import check_writable
     from rightbatch.experiments.identity import open_store
     from rightbatch.reporting.tables import runs_sheet
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     if csv:
-        check_writable(csv)
+        writable_path("--csv", csv)
     options = SweepOptions(
         spec=workload,
         target=target,
@@ -157,7 +157,6 @@ def read_request(options: SweepOptions) -> SweepRequest:
         InputError: An option is wrong.
     """
     from rightbatch.cli.options import (
-        check_writable,
         parse_counts,
         parse_numbers,
         parse_positive,
@@ -191,7 +190,9 @@ def read_request(options: SweepOptions) -> SweepRequest:
         max_steps=options.max_steps,
     ).resolved(workload)
     path = options.store or default_store(workload.name)
-    check_writable(path)
+    if not options.store:
+        make_folder(path.parent)
+    writable_path("--store", path)
     return SweepRequest(
         spec=options.spec,
         workload=workload,
@@ -217,6 +218,24 @@ def default_store(name: str) -> Path:
         'runs/my-net-2.sqlite'
     """
     return Path("runs") / (re.sub(r"[^\w.-]+", "-", name) + ".sqlite")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that stores lie in by default.
+
+    Args:
+        folder: Where.
+
+    Raises:
+        InputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder.absolute()}: cannot be made: {error.strerror}.",
+            "name a file with --store",
+        ) from error
 
 
 def run_sweep(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rightbatch._checks import writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
@@ -41,7 +42,7 @@ def run(
     no_progress: flags.NoProgress = False,
 ) -> None:
     """Time a training step over a range of batch sizes."""
-    from rightbatch.cli.options import check_device, check_writable, parse_counts
+    from rightbatch.cli.options import check_device, parse_counts
     from rightbatch.experiments.tables import write_csv
     from rightbatch.reporting.tables import times_sheet
     from rightbatch.step_time import fit_step_time
@@ -52,9 +53,9 @@ def run(
     choice = comm.CommunicationChoice(
         measure=measure_comm, bandwidth=bandwidth, latency=latency, seconds=comm_seconds
     )
-    for path in (csv, report):
+    for name, path in (("--csv", csv), ("--report", report)):
         if path:
-            check_writable(path)
+            writable_path(name, path)
     check_device(device)
     found = load_workload(workload, data_dir)
     sizes = timed_batch_sizes(found, batch_sizes)

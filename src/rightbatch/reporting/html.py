@@ -6,7 +6,6 @@ network for nothing: a content security policy forbids it to.
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from html import escape
@@ -16,6 +15,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from rightbatch._checks import writable_path
 from rightbatch.errors import InputError, RightbatchError
 from rightbatch.reporting import sections, style
 from rightbatch.reporting.figures import charts
@@ -71,37 +71,6 @@ def check_document(document: Any) -> Document:
     return found
 
 
-def check_writable(path: str | Path) -> Path:
-    """Return the path if a report can be written there; nothing is left behind.
-
-    Meant to be called before the measuring, so that minutes are not lost to a typo.
-
-    Args:
-        path: Where the report is to go.
-
-    Returns:
-        The same path.
-
-    Raises:
-        InputError: It is a folder, its folder is not there, or writing is forbidden.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"report: {path} is a folder.", "name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"report: there is no folder {path.parent}.", "make it first")
-    try:
-        if path.exists() and not path.is_file():
-            return path
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise InputError(
-            f"report: {path} cannot be written: {error.strerror}.",
-            "name a file in a folder of yours",
-        ) from error
-
-
 def write_html(document: Document, path: str | Path) -> Path:
     """Write the report of a document to one file, whole or not at all.
 
@@ -117,7 +86,7 @@ def write_html(document: Document, path: str | Path) -> Path:
         RightbatchError: The disk failed or is full; an older file is kept.
     """
     content = render_html(document).encode("utf-8", errors="xmlcharrefreplace")
-    path = check_writable(path)
+    path = writable_path("report", path)
     is_device = path.exists() and not path.is_file()
     beside = path if is_device else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

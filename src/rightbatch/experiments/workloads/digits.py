@@ -4,17 +4,21 @@ The split is fixed: rows are permuted by ``numpy``'s ``RandomState(0)``; the fir
 are held out and the other 1,438 trained on. Pixels are divided by 16, to 0..1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset
 
+from rightbatch.experiments.workloads.classification import (
+    cross_entropy,
+    error,
+    seeded,
+)
 from rightbatch.workload import Target, Workload
 
 NUM_HELD_OUT = 359
@@ -93,41 +97,24 @@ def _lenet() -> nn.Module:
     )
 
 
-def _workload(name: str, build: Any) -> Workload:
-    def model(seed: int) -> nn.Module:
-        # The global generator is left as it was found: a caller's own draws must
-        # not depend on whether a model was made in between.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return build()
-
+def _workload(name: str, build: Callable[[], nn.Module]) -> Workload:
     return Workload(
         name=name,
-        model=model,
+        model=seeded(build),
         train=Digits(held_out=False),
         evaluate_on=Digits(held_out=True),
-        loss=_loss,
+        loss=cross_entropy,
         optimizer=_sgd,
         target=Target(value=0.15, on="held_out"),
         lrs=LRS,
         example_unit="image",
         source="scikit-learn's digits (UCI optical recognition of handwritten digits)",
-        metrics={"error": _error},
+        metrics={"error": error},
     )
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return SGD(parameters, lr=lr)
-
-
-def _loss(model: nn.Module, batch: Any) -> Tensor:
-    images, labels = batch
-    return functional.cross_entropy(model(images), labels, reduction="none")
-
-
-def _error(model: nn.Module, batch: Any) -> Tensor:
-    images, labels = batch
-    return (model(images).argmax(1) != labels).float()
 
 
 @cache

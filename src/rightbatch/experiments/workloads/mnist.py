@@ -13,16 +13,20 @@ ten classes (Fashion-MNIST, KMNIST) works in the same files.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
 from rightbatch.experiments.idx import IdxImages
+from rightbatch.experiments.workloads.classification import (
+    cross_entropy,
+    error,
+    seeded,
+)
 from rightbatch.workload import Target, Workload, find_data
 
 DATA_SET = "mnist"
@@ -87,26 +91,20 @@ def _workload(
     def find() -> tuple[Path, ...]:
         return find_data(DATA_SET, FILES, data_dir)
 
-    def model(seed: int) -> nn.Module:
-        # The global generator is left as it was found.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return _lenet(width)
-
     train = IdxImages(find, side=28, num_classes=10, relabel=relabel)
     subset = IdxImages(find, side=28, num_classes=10, relabel=relabel, rows=_subset)
     return Workload(
         name=name,
-        model=model,
+        model=seeded(partial(_lenet, width)),
         train=train,
         evaluate_on=subset,
-        loss=_loss,
+        loss=cross_entropy,
         optimizer=_sgd,
         target=Target(value=0.1, on="train_subset"),
         lrs=LRS,
         example_unit="image",
         source="Perrone et al., LeNet on MNIST",
-        metrics={"error": _error},
+        metrics={"error": error},
         data_set=DATA_SET,
         data_files=FILES,
     )
@@ -138,13 +136,3 @@ def _parity(labels: Tensor) -> Tensor:
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return SGD(parameters, lr=lr, weight_decay=WEIGHT_DECAY)
-
-
-def _loss(model: nn.Module, batch: Any) -> Tensor:
-    images, labels = batch
-    return functional.cross_entropy(model(images), labels, reduction="none")
-
-
-def _error(model: nn.Module, batch: Any) -> Tensor:
-    images, labels = batch
-    return (model(images).argmax(1) != labels).float()
