@@ -1,0 +1,115 @@
+"""Warnings and sentence of a plan: each thing said once, in plain words."""
+
+import math
+
+import pytest
+
+from rightbatch.cli.communication import CommunicationChoice
+from rightbatch.cli.output import Output
+from rightbatch.cli.planning import Findings, plan_results
+from rightbatch.convergence import ConvergenceLaw, fit_tuned
+from rightbatch.errors import InputError
+from rightbatch.step_time import (
+    ConstantCommunication,
+    LinearCommunication,
+    MeasuredStepTime,
+    fit_step_time,
+)
+
+BATCHES = [4, 16, 64, 256, 1024]
+TRUTH = ConvergenceLaw(min_steps=100, min_examples=6400)
+SIZES = [1, 4, 16, 64, 256, 1024]
+
+
+def findings(communication, *, replicas=(1, 4), seconds=None, runs=3, **limits):
+    """Both curves, fitted to noiseless data."""
+    table = [(b, TRUTH.steps(b)) for b in BATCHES for _ in range(runs)]
+    times = seconds or [0.01 + 0.0001 * size for size in SIZES]
+    return Findings(
+        fits=((0.1, fit_tuned([b for b, _ in table], [s for _, s in table])),),
+        step_time=fit_step_time(SIZES, times, communication=communication),
+        measured=MeasuredStepTime(
+            batch_sizes=SIZES, seconds=times, communication=communication
+        ),
+        replicas=replicas,
+        **limits,
+    )
+
+
+def test_replicas_that_slow_each_other_are_said_once():
+    found = plan_results(findings(LinearCommunication(seconds_per_replica=1.0)), "x")
+    (warning,) = [w for w in found["warnings"] if "slower than" in w]
+    assert warning.startswith("4 replicas are slower than 1")
+
+
+def test_an_extrapolated_batch_is_named_with_its_replicas():
+    found = plan_results(
+        findings(ConstantCommunication(seconds=10.0), replicas=(1, 64)), "x"
+    )
+    (warning,) = [w for w in found["warnings"] if w.startswith("extrapolated")]
+    assert "on 64 replicas" in warning
+    assert "4 to 1024" in warning
+
+
+def test_a_limit_on_the_batch_that_binds_is_said():
+    found = plan_results(
+        findings(ConstantCommunication(seconds=1.0), max_batch_size=40), "x"
+    )
+    assert found["optimal"][0]["batch_size"] == 40
+    assert any("the largest batch size allowed, 40" in w for w in found["warnings"])
+
+
+def test_step_times_that_are_no_law_make_the_measured_plan_the_one_to_trust():
+    seconds = [0.01, 0.0101, 0.05, 0.012, 0.3, 0.3]
+    found = plan_results(
+        findings(ConstantCommunication(seconds=0.0), seconds=seconds, replicas=(1,)),
+        "x",
+    )
+    assert any("trust the" in warning for warning in found["warnings"])
+
+
+def test_one_run_per_batch_size_is_few():
+    few = plan_results(findings(ConstantCommunication(seconds=0.1), runs=1), "x")
+    many = plan_results(findings(ConstantCommunication(seconds=0.1), runs=3), "x")
+    assert any(w.startswith("few runs") for w in few["warnings"])
+    assert not any(w.startswith("few runs") for w in many["warnings"])
+
+
+def test_the_sentence_names_batch_range_and_the_best_number_of_replicas():
+    found = plan_results(findings(ConstantCommunication(seconds=0.001)), "x")
+    one, four = found["optimal"]
+    low, high = one["within_5_percent"]
+    assert found["sentence"].startswith(f"Train at {one['batch_size']}:")
+    assert f"{low} to {high} are within 5 %" in found["sentence"]
+    assert f"On 4 replicas train at {four['batch_size']}" in found["sentence"]
+
+
+def test_the_curves_hold_the_optimum_and_the_three_scalings_start_together():
+    found = plan_results(findings(ConstantCommunication(seconds=0.001)), "x")
+    for curve in found["seconds_to_target"]:
+        least = min(curve["curve"]["seconds"])
+        assert curve["optimum"]["seconds"] == pytest.approx(least, rel=0.02)
+    scaling = found["scaling"]
+    starts = [scaling[kind]["seconds"][0] for kind in ("strong", "weak", "optimal")]
+    assert starts == pytest.approx([starts[0]] * 3)
+    assert all(map(math.isfinite, scaling["optimal"]["speedup"]))
+
+
+def test_a_time_that_falls_for_ever_asks_for_the_option():
+    flat = findings(ConstantCommunication(seconds=0.0), seconds=[0.01] * len(SIZES))
+    with pytest.raises(InputError, match="--max-batch-size"):
+        plan_results(flat, "x")
+
+
+def test_a_bandwidth_gives_a_ring_and_its_seconds():
+    choice = CommunicationChoice(bandwidth=1e9, latency=1e-3)
+    ring, warnings = choice.resolve(Output(command="plan"), 250_000_000, (1, 2))
+    # 2 (P - 1) l + 2 (P - 1)/P n/b at P = 2 for 1 GB.
+    assert ring.comm_seconds(2) == pytest.approx(2e-3 + 1.0)
+    assert warnings == []
+
+
+def test_a_bandwidth_without_the_model_s_size_is_refused():
+    choice = CommunicationChoice(bandwidth=1e9)
+    with pytest.raises(InputError, match="--parameters"):
+        choice.resolve(Output(command="plan"), None, (1, 2))
