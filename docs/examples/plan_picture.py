@@ -1,7 +1,7 @@
 """Draw a plan: the two curves, and their product, which decides.
 
-    ./run plan --json > plan.json
-    .venv/bin/python docs/examples/plan_picture.py plan.json docs/images/plan.svg
+./run plan --json > plan.json
+.venv/bin/python docs/examples/plan_picture.py plan.json docs/images/plan.svg
 """
 
 import json

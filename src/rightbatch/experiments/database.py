@@ -110,9 +110,10 @@ def transaction(
         StoreError: The file cannot be written.
     """
     with in_words(path):
-        # IMMEDIATE: a lock asked for in the middle would fail without waiting.
-        cursor = connection.execute("BEGIN IMMEDIATE")
+        cursor = connection.cursor()
         try:
+            # IMMEDIATE: a lock asked for in the middle would fail without waiting.
+            cursor.execute("BEGIN IMMEDIATE")
             yield cursor
             cursor.execute("COMMIT")
         except BaseException:

@@ -134,7 +134,8 @@ def _arrived(workers: list[_Worker]) -> Iterator[Any]:
                 kind, payload = worker.connection.recv()
                 if kind == "result":
                     yield payload
-        except (EOFError, OSError):
+        except Exception:
+            # Ctrl-C may have cut a message in two: what follows it is then no message.
             continue
 
 
