@@ -49,7 +49,7 @@ def run(
     ]
     inputs = {"table": str(table), "law": law, "examples_per_epoch": examples_per_epoch}
     document = out.document(inputs, workloads=entries)
-    out.show(document, fit_sheet(entries), *_sentences(entries))
+    out.show(document, fit_sheet(entries), *_warnings(entries))
     if report:
         from rightbatch.reporting.html import write_html
 
@@ -122,10 +122,11 @@ def fit_entry(name: str, target: float | None, tuned: "TunedFit") -> dict[str, A
     return {"workload": name, "target": target, **tuned.to_dict()}
 
 
-def _sentences(entries: list[dict[str, Any]]) -> list[str]:
-    lines: list[str] = []
-    for entry in entries:
-        name = f"{entry['workload'] or 'table'}: "
-        lines.append(f"{name}{entry['status']}. {entry['advice']}")
-        lines += [f"  warning: {warning}" for warning in entry["warnings"]]
-    return lines
+def _warnings(entries: list[dict[str, Any]]) -> list[str]:
+    from rightbatch.reporting.tables import fit_name
+
+    return [
+        f"warning: {fit_name(entry)}: {warning}"
+        for entry in entries
+        for warning in entry["warnings"]
+    ]

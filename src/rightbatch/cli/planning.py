@@ -204,7 +204,7 @@ def _time_curve(
     count = entry["num_replicas"]
     low, high = findings.tuned.fit.fitted_range
     low = max(min(low, entry["batch_size"]), count)
-    high = max(high, entry["batch_size"], 2 * low)
+    high = max(high, 1.2 * entry["within_5_percent"][1], 2 * low)
     grid = np.geomspace(low, high, CURVE_POINTS)
     curve = findings.training_time(findings.step_time.law)
     exact = findings.training_time(findings.measured)
@@ -239,15 +239,21 @@ def _scaling(findings: Findings, plan: "Plan") -> dict[str, Any]:
     counts = [2**i for i in range(20) if 2**i <= 4 * max(findings.replicas)]
     counts = sorted({*counts, *findings.replicas})
     if most is not None:
-        counts = [count for count in counts if count * local <= most] or [1]
+        counts = [count for count in counts if count <= most]
     alone = float(law.seconds_to_target(first.batch_size, 1))
     held = scaling.strong(law, first.batch_size, counts, baseline_seconds=alone)
-    grown = scaling.weak(law, local, counts, baseline_seconds=alone)
+    served = [count for count in counts if most is None or count * local <= most]
+    grown = scaling.weak(law, local, served, baseline_seconds=alone).to_dict()
+    rest = [None] * (len(counts) - len(served))
     best = scaling.optimal(law, counts, limits=findings.limits, baseline_seconds=alone)
     return {
         "replicas": counts,
         "strong": {**held.to_dict(), "batch_size": first.batch_size},
-        "weak": {**grown.to_dict(), "local_batch_size": local},
+        "weak": {
+            "local_batch_size": local,
+            "seconds": grown["seconds"] + rest,  # beyond: more than the data set holds
+            "speedup": grown["speedup"] + rest,
+        },
         "optimal": best.to_dict(),
     }
 

@@ -142,14 +142,17 @@ def scaling_chart(scaling: Document | None) -> Chart | None:
     named: list[tuple[float, float, str, str]] = []
     seen = [1.0]
     for kind, shade_name in kinds:
-        speedups: list[float] = field(scaling, kind, "speedup") or []
-        if speedups:
+        # A scheme may not be served on the most replicas: its line ends before.
+        pairs = zip(replicas, field(scaling, kind, "speedup") or [], strict=False)
+        served = [(each, gain) for each, gain in pairs if is_number(gain)]
+        if served:
             shade = style.color(shade_name)
             hover = f"{kind} scaling: %{{x}} replicas, %{{y:.3g}}×"
-            marks.line(figure, replicas, speedups, shade)
-            marks.points(figure, replicas, speedups, shade, hover)
-            named.append((replicas[-1], speedups[-1], kind, shade))
-            seen += speedups
+            x, y = ([pair[i] for pair in served] for i in (0, 1))
+            marks.line(figure, x, y, shade)
+            marks.points(figure, x, y, shade, hover)
+            named.append((x[-1], y[-1], kind, shade))
+            seen += y
     # The ideal leaves the paper where it would press the data flat.
     axis = style.log_axis([*seen, min(ideal[-1], 1.6 * max(seen))])
     marks.name_ends(figure, named, axis)
@@ -171,6 +174,10 @@ def _scaling_title(scaling: Any) -> str:
         kind: field(scaling, kind, "speedup") for kind in ("optimal", "strong", "weak")
     }
     best = gains["optimal"] or gains["strong"] or gains["weak"] or [None]
+    if is_number(best[-1]) and 1 <= best[-1] < 1.01:
+        return (
+            f"{count(last)} replicas are no faster than one: the best plan idles them"
+        )
     if is_number(best[-1]) and best[-1] < 1:
         return f"{count(last)} replicas take {times(1 / best[-1])} as long as one"
     title = f"{count(last)} replicas are {times(best[-1])} as fast"
