@@ -44,7 +44,7 @@ def run(
         writable_path("--report", report)
     rows = read_runs(table, examples_per_epoch=examples_per_epoch)
     entries = [
-        fit_entry(name, target, fit_runs(table, name, members, law))
+        fit_entry(name or table.stem, target, fit_runs(table, name, members, law))
         for (name, target), members in group_by_fit(rows).items()
     ]
     inputs = {"table": str(table), "law": law, "examples_per_epoch": examples_per_epoch}

@@ -107,7 +107,7 @@ def _fits(
     fits.sort(
         key=lambda pair: float(pair[1].fit.law.steps(pair[1].fit.fitted_range[0]))
     )
-    return names[0], tuple(fits)
+    return names[0] or path.stem, tuple(fits)
 
 
 def _fit_times(
