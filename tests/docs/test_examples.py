@@ -1,5 +1,6 @@
-"""The scripts of the documentation run."""
+"""The scripts and snippets of the documentation run."""
 
+import doctest
 import runpy
 import sys
 from pathlib import Path
@@ -8,7 +9,14 @@ import pytest
 
 from rightbatch.cli import main
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def test_the_readme_s_snippets_print_what_they_say():
+    failed, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried >= 4
+    assert failed == 0
 
 
 def test_the_picture_of_a_plan_is_drawn_from_its_json(tmp_path, monkeypatch, capsys):
