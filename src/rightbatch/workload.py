@@ -159,7 +159,8 @@ def num_parameters(workload: Workload) -> int:
     """Return how many numbers the workload's model learns; reads no data.
 
     Raises:
-        WorkloadFailedError: The workload's `model` raised.
+        WorkloadError: The workload's `model` returns something else than a module.
+        WorkloadFailedError: It raised.
 
     Example:
         >>> from rightbatch.experiments.workloads.digits import mlp
@@ -167,7 +168,12 @@ def num_parameters(workload: Workload) -> int:
         4810
     """
     with failing_as(f"{workload.name}: `model`"):
-        model = workload.model(0)
+        model: Any = workload.model(0)
+    if not isinstance(model, nn.Module):
+        raise WorkloadError(
+            f"{workload.name}: `model` must return a torch module, got "
+            f"{type(model).__name__}."
+        )
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 

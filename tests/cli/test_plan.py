@@ -193,3 +193,67 @@ def _num_runs(path):
             return len(store.runs())
     except RightbatchError:
         return 0
+
+
+def test_batch_normalisation_needs_no_batch_of_one(rightbatch, workload):
+    normal = workload(
+        "return make(model=lambda seed: nn.Sequential(nn.Linear(4, 8),"
+        " nn.BatchNorm1d(8), nn.Linear(8, 2)))"
+    )
+    ended = rightbatch(
+        "plan", normal, *GRID, *QUICK, "--replicas", "1", "--processes", "1", "--json"
+    )
+    assert ended.code == 0
+    assert "batch size 1 cannot be timed" in ended.err
+    assert ended.document["step_time"]["points"][0]["batch_size"] == 2
+
+
+def test_what_a_workload_prints_is_kept_apart_from_the_json(rightbatch, workload):
+    noisy = workload("print('hello'); return make()")
+    ended = rightbatch("sweep", noisy, *GRID, "--processes", "1", "--json")
+    assert len(ended.document["runs"]) == 12
+    assert "hello" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch-sizes", "16"], "two batch sizes or more"),
+        (["--replicas", "1,500"], "500 replicas cannot each have an example"),
+        (["--lr", ""], "--lr: '' is not a number"),
+        (["--target", ""], "--target: '' is not a number"),
+        (["--batch-sizes", "1:200000:1"], "is 200000 numbers, more than 1000"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_measuring(rightbatch, words, message):
+    ended = rightbatch("plan", TINY, *words)
+    assert ended.code == 2
+    assert message in ended.last_line
+    assert "timing" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "return make(model=lambda seed: 'net')",
+            "must return a torch module, got str",
+        ),
+        ("return make(optimizer=lambda p, lr: None)", "must return a torch optimizer"),
+    ],
+)
+def test_a_workload_of_wrong_pieces_is_refused(rightbatch, workload, body, message):
+    ended = rightbatch("plan", workload(body), *GRID)
+    assert ended.code == 2
+    assert message in ended.last_line
+
+
+def test_ctrl_c_while_timing_is_answered_with_one_line(rightbatch, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rightbatch.timing.measure_step_times", interrupted)
+    ended = rightbatch("plan", TINY, *GRID, "--json")
+    assert ended.code == 130
+    assert "--resume" in ended.last_line
+    assert ended.document["error"]["exit_code"] == 130

@@ -113,3 +113,15 @@ def test_a_bandwidth_without_the_model_s_size_is_refused():
     choice = CommunicationChoice(bandwidth=1e9)
     with pytest.raises(InputError, match="--parameters"):
         choice.resolve(Output(command="plan"), None, (1, 2))
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_said():
+    found = plan_results(
+        findings(
+            ConstantCommunication(seconds=10.0), replicas=(1, 16), max_batch_size=1438
+        ),
+        "x",
+    )
+    (warning,) = [w for w in found["warnings"] if "shared evenly" in w]
+    assert "1438 (on 16 replicas)" in warning
+    assert "1440 examples" in warning

@@ -259,6 +259,12 @@ def test_steps_that_rise_with_the_batch_are_a_misfit():
     assert "rise from batch size 256 to 1024" in fit.advice
 
 
+def test_steps_that_only_rise_are_told_so():
+    fit = fit_convergence([16, 64, 256], [50, 100, 300])
+    assert fit.status == "unidentifiable"
+    assert "Steps do not fall with the batch size" in fit.advice
+
+
 def test_a_curve_that_is_no_such_law_is_a_misfit():
     truth = ConvergenceLaw(min_steps=100, min_examples=6400, knee_exponent=4)
     batch = np.repeat(2.0 ** np.arange(2, 12), 4)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rightbatch.errors import TableError
+from rightbatch.errors import InputError, TableError
 from rightbatch.experiments.tables import read_runs, read_times, write_csv
 
 
@@ -23,7 +23,7 @@ def test_steps_come_from_whichever_count_the_table_has(table):
         "batch_size,steps\n8,100\n",
         "batch_size,examples\n8,800\n",
         "batch_size,tokens\n8,800\n",
-        "batch_size,steps,examples\n8,100,999\n",
+        "batch_size,steps,examples\n8,100,801\n",
     ):
         assert read_runs(table(text))[0].steps == 100
     epochs = table("batch_size,epochs\n8,2\n")
@@ -76,6 +76,10 @@ def test_a_table_written_is_the_table_read(tmp_path):
         ("batch_size,steps,lr\n8,1,x\n", r"row 2, column lr .* got 'x'"),
         ("batch_size,steps,target\n8,1,x\n", r"column target must be a number"),
         ("batch_size,epochs\n8,1\n", r"counts epochs.*--examples-per-epoch"),
+        ("batch_size;steps\n8;1\n", r"separate the columns with commas"),
+        ("batch_size,steps,status\n8,1,maybe\n", r"column status cannot be 'maybe'"),
+        ("batch_size,steps,examples\n8,100,80\n", r"but batch_size x steps is 800"),
+        ("batch_size,steps\n8,1e200\n", r"must be within 1e-15 and 1e15, got '1e200'"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_row_and_column(table, text, message):
@@ -97,3 +101,9 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path):
         read_runs(binary)
     with pytest.raises(TableError, match="cannot be written: No such file"):
         write_csv(tmp_path / "no" / "x.csv", ["a"], [])
+
+
+def test_an_epoch_of_no_examples_is_refused(table):
+    for size in (-1, float("nan")):
+        with pytest.raises(InputError, match="`examples_per_epoch` must be positive"):
+            read_runs(table("batch_size,epochs\n8,2\n"), examples_per_epoch=size)

@@ -5,12 +5,13 @@ never loads torch. All errors end here: a clear last line and an exit code.
 """
 
 import sys
+from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import typer
 
 from rightbatch.cli import fit, plan, report, runs, sweep, time, workloads
-from rightbatch.cli.output import error_document, print_json
+from rightbatch.cli.output import error_document, print_json, results_alone
 from rightbatch.errors import InputError, InterruptedRunError, RightbatchError
 
 # Typer carries its own click since 0.20; its public error leads to the base of all.
@@ -47,9 +48,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=words, standalone_mode=False, prog_name="rightbatch")
+        with results_alone() if "--json" in words else nullcontext():
+            code = app(args=words, standalone_mode=False, prog_name="rightbatch")
     except (KeyboardInterrupt, typer.Abort):
-        _end(words, InterruptedRunError("interrupted; what was finished is kept."))
+        _interrupted(words)
     except RightbatchError as error:
         _end(words, error)
     except _UsageError as error:
@@ -61,7 +63,15 @@ def main(arguments: list[str] | None = None) -> None:
         # A bug of ours: still no traceback for a person, but enough to report it.
         _end(words, RightbatchError(f"{_place(error)}: please report this bug."))
     else:
+        # Newer typers turn Ctrl-C into this code, without a word.
+        if code == InterruptedRunError.exit_code:
+            _interrupted(words)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(words: list[str]) -> NoReturn:
+    way_out = "go on with --resume" if words[0] in ("plan", "sweep") else ""
+    _end(words, InterruptedRunError("interrupted; finished runs are kept.", way_out))
 
 
 def _end(words: list[str], error: RightbatchError) -> NoReturn:

@@ -49,11 +49,11 @@ def run(
     ]
     inputs = {"table": str(table), "law": law, "examples_per_epoch": examples_per_epoch}
     document = out.document(inputs, workloads=entries)
-    out.show(document, fit_sheet(entries), *_warnings(entries))
     if report:
         from rightbatch.reporting.html import write_html
 
         out.note(f"report: {write_html(document, report)}")
+    out.show(document, fit_sheet(entries), *_warnings(entries))
 
 
 def group_by_fit(

@@ -1,9 +1,12 @@
 """How the command line's words become numbers: lists, choices, paths."""
 
 import math
+from collections import Counter
 
 from rightbatch._checks import one_of
 from rightbatch.errors import InputError
+
+MOST_NUMBERS = 1000
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -27,9 +30,9 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
     numbers = tuple(
         number for part in text.split(",") for number in _parse_part(option, part)
     )
-    twice = [number for number in numbers if numbers.count(number) > 1]
-    if twice:
-        raise InputError(f"{option}: {twice[0]:g} stands twice in {text!r}.")
+    twice = next((one for one, n in Counter(numbers).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{option}: {twice:g} stands twice in {text!r}.")
     return numbers
 
 
@@ -118,6 +121,11 @@ def _parse_part(option: str, part: str) -> list[float]:
     if step <= 0 or last < first:
         raise InputError(f"{option}: {part!r} never ends.", "write low:high:step")
     num = math.floor((last - first) / step * (1 + 1e-12) + 1e-9) + 1
+    if num > MOST_NUMBERS:
+        raise InputError(
+            f"{option}: {part!r} is {num} numbers, more than {MOST_NUMBERS}.",
+            "a geometric list is written low:high:x2",
+        )
     return [first + step * i for i in range(num)]
 
 

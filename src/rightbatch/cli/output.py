@@ -4,15 +4,17 @@ import json
 import math
 import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import typer
 
 from rightbatch.errors import RightbatchError
 
 SCHEMA = 1
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,23 @@ def print_json(document: Mapping[str, Any]) -> None:
     Args:
         document: Anything JSON can hold.
     """
-    print(json.dumps(to_plain(document), allow_nan=False, indent=2), flush=True)
+    text = json.dumps(to_plain(document), allow_nan=False, indent=2)
+    print(text, file=_results.get() or sys.stdout, flush=True)
+
+
+@contextmanager
+def results_alone() -> Generator[None]:
+    """Keep stdout for the JSON document: what a workload prints goes to stderr.
+
+    Yields:
+        Nothing.
+    """
+    token = _results.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
 
 
 def to_plain(value: Any) -> Any:

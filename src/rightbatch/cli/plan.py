@@ -10,7 +10,7 @@ from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
-from rightbatch.errors import InputError, NotReachedError
+from rightbatch.errors import InputError, NotReachedError, WorkloadFailedError
 
 if TYPE_CHECKING:
     from rightbatch.cli.sweep import SweepRequest
@@ -161,6 +161,7 @@ def plan_workload(
     from rightbatch.experiments.identity import open_store
 
     about = _about(request)
+    _check_feasible(request, options, about["num_examples"])
     with open_store(request.store, request.workload) as store:
         store.begin(resume=request.resume)
         timings = _timings(out, request, store, options)
@@ -194,6 +195,26 @@ def plan_workload(
         runs=rows_of(done),
         verification=checks,
     )
+
+
+def _check_feasible(
+    request: "SweepRequest", options: PlanOptions, num_examples: int
+) -> None:
+    """Refuse what no measurement could mend, before anything is measured."""
+    sizes = request.settings.batch_sizes
+    if len(sizes) < 2:
+        alone = ", ".join(str(size) for size in sizes)
+        raise InputError(
+            f"plan: needs two batch sizes or more to fit a law, got {alone} alone.",
+            "add one at least four times larger or smaller",
+        )
+    most = min(num_examples, options.max_batch_size or num_examples)
+    if options.replicas[-1] > most:
+        raise InputError(
+            f"plan: {options.replicas[-1]} replicas cannot each have an example of a "
+            f"batch of at most {most}.",
+            "ask for fewer --replicas",
+        )
 
 
 def _about(request: "SweepRequest") -> dict[str, Any]:
@@ -249,7 +270,15 @@ def _timings(
     known = _stored_timings(store, sizes, device) if request.resume else None
     if known is not None:
         return known
-    timings = time_steps(out, request.workload, sizes, device, options.timing_seconds)
+    how = (device, options.timing_seconds)
+    try:
+        timings = time_steps(out, request.workload, sizes, *how)
+    except WorkloadFailedError as error:
+        # One example is too few for batch normalisation; no plan needs it to be timed.
+        if sizes[0] in request.settings.batch_sizes or len(sizes) < 3:
+            raise
+        out.note(f"batch size {sizes[0]} cannot be timed, left out: {error}")
+        timings = time_steps(out, request.workload, sizes[1:], *how)
     for timing in timings.timings:
         store.add_timing(
             StoredTiming(

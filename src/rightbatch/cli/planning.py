@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         BatchLimits,
         Plan,
         PlanDraws,
+        PlanEntry,
         StepTimeModel,
         TrainingTimeLaw,
     )
@@ -296,6 +297,14 @@ def _plan_warnings(findings: Findings, plan: "Plan") -> list[str]:
             f"size allowed, {capped[-1].batch_size}, is best: a larger one would be "
             "faster still"
         )
+    uneven = [entry for entry in plan.entries if _served(entry) != entry.batch_size]
+    if uneven:
+        warnings.append(
+            f"batch sizes {_listed(e.batch_size for e in uneven)} (on "
+            f"{_listed(e.num_replicas for e in uneven)} replicas) cannot be shared "
+            f"evenly: a step takes as long as {_listed(map(_served, uneven))} examples "
+            "do"
+        )
     if idle:
         used = min(entry.num_replicas - entry.idle_replicas for entry in idle)
         warnings.append(
@@ -303,6 +312,10 @@ def _plan_warnings(findings: Findings, plan: "Plan") -> list[str]:
             "what they spend on each other outweighs what they save"
         )
     return warnings
+
+
+def _served(entry: "PlanEntry") -> int:
+    return entry.micro_batch_size * entry.accumulation_steps * entry.num_replicas
 
 
 def _listed(numbers: Iterable[int]) -> str:

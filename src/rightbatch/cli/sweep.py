@@ -169,13 +169,13 @@ def read_request(options: SweepOptions) -> SweepRequest:
     sizes = rates = values = None
     if options.batch_sizes != "auto":
         sizes = parse_counts("--batch-sizes", options.batch_sizes)
-    if options.lr:
+    if options.lr is not None:
         rates = parse_positive("--lr", options.lr)
-    if options.target:
+    if options.target is not None:
         values = parse_numbers("--target", options.target)
     workload = load_workload(options.spec, options.data_dir)
     target = workload.target
-    if options.crossing:
+    if options.crossing is not None:
         wanted: Any = options.crossing
         target = replace(target, crossing=wanted)
     if values:

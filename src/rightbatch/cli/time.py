@@ -78,11 +78,11 @@ def run(
         columns = ["batch_size", "num_replicas", "seconds"]
         write_csv(csv, columns, [[row[name] for name in columns] for row in rows])
     notes = [f"warning: {text}" for text in (*warnings, *fit.warnings)]
-    out.show(document, times_sheet(rows), *notes)
     if report:
         from rightbatch.reporting.html import write_html
 
         out.note(f"report: {write_html(document, report)}")
+    out.show(document, times_sheet(rows), *notes)
 
 
 def timed_batch_sizes(workload: "Workload", text: str) -> tuple[int, ...]:

@@ -167,15 +167,13 @@ def judge(
         Status, one sentence of advice, warnings.
     """
     runs = surface.runs
-    if surface.law.min_steps <= 0 or not _is_narrow(critical):
-        return "unidentifiable", _unidentifiable_advice(runs, min_steps, critical), []
     rise = rising_batch_sizes(runs, noise)
-    if rise:
-        advice = (
-            f"Steps rise from batch size {rise[0]:g} to {rise[1]:g}, which no such law "
-            f"allows: run batch size {rise[1]:g} again with other learning rates."
-        )
-        return "misfit", advice, []
+    rising = "" if rise is None else _rising_advice(*rise)
+    if surface.law.min_steps <= 0 or not _is_narrow(critical):
+        advice = rising or _unidentifiable_advice(runs, min_steps, critical)
+        return "unidentifiable", advice, []
+    if rising:
+        return "misfit", rising, []
     error = systematic_error(surface, 3 if surface.law.name == "knee" else 2)
     proof = _proof_of_misfit(surface, noise)
     if proof and error > LARGE_MISFIT:
@@ -188,6 +186,13 @@ def judge(
         [f"small but significant misfit ({proof}, {error:.1%} rms)"] if proof else []
     )
     return "ok", _ok_advice(runs), warnings
+
+
+def _rising_advice(small: float, large: float) -> str:
+    return (
+        f"Steps rise from batch size {small:g} to {large:g}, which no such law allows: "
+        f"run batch size {large:g} again with other learning rates."
+    )
 
 
 def _is_narrow(critical: Interval) -> bool:
@@ -220,16 +225,16 @@ def _unidentifiable_advice(
             "one, and larger batches cost no extra examples. Run batch sizes "
             f"{4 * large:g} and {16 * large:g}."
         )
+    if critical.low is None:
+        return (
+            "Steps do not fall with the batch size, so E_min cannot be told from 0: "
+            f"run batch sizes {max(small / 4, 1):g} and {max(small / 16, 1):g}, or "
+            "tune the learning rate per batch size."
+        )
     if critical.high is None:
         return (
             "Examples hardly grow with the batch size yet, so S_min cannot be told "
             f"from 0: run batch sizes {4 * large:g} and {16 * large:g}."
-        )
-    if critical.low is None:
-        return (
-            "Steps hardly fall with the batch size, so E_min cannot be told from 0: "
-            f"run batch sizes {max(small / 4, 1):g} and {max(small / 16, 1):g}, or "
-            "tune the learning rate per batch size."
         )
     return (
         f"The interval of the critical batch size spans {critical.low:.3g} to "

@@ -8,8 +8,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
+from rightbatch.errors import WorkloadError
 from rightbatch.experiments.randomness import OwnRandomness
 from rightbatch.experiments.store import RunStore, StoreIdentity
 from rightbatch.workload import Workload, failing_as, num_parameters
@@ -63,7 +65,12 @@ def open_store(path: Path, workload: Workload) -> RunStore:
 
 
 def _optimizer(workload: Workload) -> str:
-    optimizer = workload.optimizer([nn.Parameter(torch.zeros(1))], 1.0)
+    optimizer: Any = workload.optimizer([nn.Parameter(torch.zeros(1))], 1.0)
+    if not isinstance(optimizer, Optimizer):
+        raise WorkloadError(
+            f"{workload.name}: `optimizer` must return a torch optimizer, got "
+            f"{type(optimizer).__name__}."
+        )
     # Settings left off are left out: torch's releases add new ones, switched off.
     settings = [
         f"{name}={value}"

@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rightbatch._checks import did_you_mean
+from rightbatch._checks import did_you_mean, positive
 from rightbatch.errors import TableError
 
 COUNTS = ("steps", "examples", "epochs", "tokens")
 NOT_REACHED = ("not_reached", "diverged")
+
+# Steps that were rounded to whole ones, or examples to whole batches.
+COUNTS_AGREE = 0.02
+# Above it no count is real, and the arithmetic of a fit would overflow.
+LARGEST = 1e15
 
 Row = dict[str, str]
 
@@ -72,6 +77,8 @@ def read_runs(
             stands twice; a value is text, NaN, infinite or not positive. Row and
             column are named.
     """
+    if examples_per_epoch is not None:
+        positive("fit", "examples_per_epoch", examples_per_epoch)
     rows = _read(path, required=("batch_size",), known=(*COUNTS, "workload", "lr"))
     columns = rows[0][1].keys()
     count = next((name for name in COUNTS if name in columns), None)
@@ -93,8 +100,10 @@ def read_runs(
     runs: list[TableRun] = []
     for place, row in rows:
         batch = _positive(path, place, row, "batch_size")
-        missed = row.get("status", "") in NOT_REACHED
+        missed = _is_missed(path, place, row)
         value = math.nan if missed else _positive(path, place, row, count)
+        if not missed:
+            _check_counts(path, place, row, to_steps[count](value, batch))
         runs.append(
             TableRun(
                 workload=row.get("workload", ""),
@@ -204,9 +213,11 @@ def _check_columns(
     for name in required:
         if name not in header:
             unused = [column for column in header if column not in (*required, *known)]
+            way_out = did_you_mean(name, unused)
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                way_out = "separate the columns with commas"
             raise TableError(
-                f"{path}: has no column {name!r}; it has {', '.join(header)}.",
-                did_you_mean(name, unused),
+                f"{path}: has no column {name!r}; it has {', '.join(header)}.", way_out
             )
 
 
@@ -220,7 +231,36 @@ def _positive(path: Path, place: int, row: Row, column: str) -> float:
             f"{path}: row {place}, column {column} must be a positive number, got "
             f"{row[column]!r}."
         )
+    if not 1 / LARGEST <= value <= LARGEST:
+        raise TableError(
+            f"{path}: row {place}, column {column} must be within 1e-15 and 1e15, got "
+            f"{row[column]!r}."
+        )
     return value
+
+
+def _is_missed(path: Path, place: int, row: Row) -> bool:
+    status = row.get("status") or "reached"
+    if status not in ("reached", *NOT_REACHED):
+        raise TableError(
+            f"{path}: row {place}, column status cannot be {status!r}.",
+            f"reached, {' or '.join(NOT_REACHED)}",
+        )
+    return status != "reached"
+
+
+def _check_counts(path: Path, place: int, row: Row, steps: float) -> None:
+    # Two counts that contradict each other: one of them is wrong, and which is not said.
+    if not row.get("steps") or not row.get("examples"):
+        return
+    examples = _positive(path, place, row, "examples")
+    expected = steps * _positive(path, place, row, "batch_size")
+    if abs(examples / expected - 1) > COUNTS_AGREE:
+        raise TableError(
+            f"{path}: row {place}, column examples is {examples:g}, but batch_size x "
+            f"steps is {expected:g}.",
+            "remove the column that is wrong",
+        )
 
 
 def _optional(path: Path, place: int, row: Row, column: str) -> float | None:

@@ -167,6 +167,8 @@ def _serve(
     arguments: tuple[Any, ...],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent's stdout is for its results; what a workload prints is none.
+    os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         work = prepare(*arguments)

@@ -45,13 +45,15 @@ def count(value: Any) -> str:
 
 
 def whole(value: Any) -> str:
-    """Return the nearest whole number, to three significant digits.
+    """Return the nearest whole number, to three significant digits past 9,999.
 
     Example:
-        >>> whole(96.8), whole(1342.1)
-        ('97', '1,340')
+        >>> whole(96.8), whole(1342.1), whole(13421)
+        ('97', '1,342', '13,400')
     """
-    return number(round(value)) if is_number(value) else MISSING
+    if not is_number(value):
+        return MISSING
+    return f"{round(value):,}" if abs(value) < 10_000 else number(round(value))
 
 
 def seconds(value: Any) -> str:
