@@ -250,7 +250,7 @@ def _is_missed(path: Path, place: int, row: Row) -> bool:
 
 
 def _check_counts(path: Path, place: int, row: Row, steps: float) -> None:
-    # Two counts that contradict each other: one of them is wrong, and which is not said.
+    # Of two counts that contradict each other one is wrong; which, only a person knows.
     if not row.get("steps") or not row.get("examples"):
         return
     examples = _positive(path, place, row, "examples")

@@ -162,8 +162,9 @@ def scaling_chart(scaling: Document | None) -> Chart | None:
     return Chart(
         name="scaling",
         title=_scaling_title(scaling),
-        caption="Optimal: the batch re-chosen for each number of replicas. Strong: one "
-        "batch for all. Weak: one batch per replica. Dashed: the ideal.",
+        caption="Optimal: the batch re-chosen for each number of replicas, some left "
+        "idle where fewer are faster. Strong: one batch for all. Weak: one batch per "
+        "replica. Dashed: the ideal.",
         figure=figure,
     )
 
