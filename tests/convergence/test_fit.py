@@ -265,6 +265,17 @@ def test_steps_that_only_rise_are_told_so():
     assert "Steps do not fall with the batch size" in fit.advice
 
 
+def test_a_corner_outside_the_batches_run_asks_for_batches_beyond_it():
+    noise = np.tile([0.9, 1.0, 1.1], 4)
+    batch = np.repeat([64.0, 256, 1024, 4096], 3)
+    below = fit_convergence(batch, (100 + 1600 / batch) * noise)
+    assert below.status == "unidentifiable"
+    assert "run batch sizes 4 and 16" in below.advice
+    above = fit_convergence(batch, (0.5 + 12_000 / batch) * noise)
+    assert above.status == "unidentifiable"
+    assert "16384 and 65536" in above.advice
+
+
 def test_a_curve_that_is_no_such_law_is_a_misfit():
     truth = ConvergenceLaw(min_steps=100, min_examples=6400, knee_exponent=4)
     batch = np.repeat(2.0 ** np.arange(2, 12), 4)

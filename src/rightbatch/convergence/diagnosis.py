@@ -228,18 +228,29 @@ def _unidentifiable_advice(
     if critical.low is None:
         return (
             "Steps do not fall with the batch size, so E_min cannot be told from 0: "
-            f"run batch sizes {max(small / 4, 1):g} and {max(small / 16, 1):g}, or "
-            "tune the learning rate per batch size."
+            f"run batch sizes {_below(small)}, or tune the learning rate."
         )
     if critical.high is None:
         return (
             "Examples hardly grow with the batch size yet, so S_min cannot be told "
             f"from 0: run batch sizes {4 * large:g} and {16 * large:g}."
         )
-    return (
+    return _wide_advice(runs, critical)
+
+
+def _wide_advice(runs: RepeatedRuns, critical: Interval) -> str:
+    small, large = runs.batch_sizes[[0, -1]]
+    spans = (
         f"The interval of the critical batch size spans {critical.low:.3g} to "
-        f"{critical.high:.3g}: run {_ends(runs)} with two more seeds each."
+        f"{critical.high:.3g}: run"
     )
+    value = critical.value or small
+    if value < small and small > 1:
+        return f"{spans} batch sizes {_below(small)}; all so far lie above it."
+    if value > large:
+        above = f"{4 * large:g} and {16 * large:g}"
+        return f"{spans} batch sizes {above}; all so far lie below it."
+    return f"{spans} {_ends(runs)} with two more seeds each."
 
 
 def _ok_advice(runs: RepeatedRuns) -> str:
@@ -249,6 +260,11 @@ def _ok_advice(runs: RepeatedRuns) -> str:
             f"{math.sqrt(runs.batch_sizes[0] * runs.batch_sizes[1]):.0f}."
         )
     return f"To narrow the interval, run {_ends(runs)} with more seeds."
+
+
+def _below(small: float) -> str:
+    sizes = sorted({max(round(small / 16), 1), max(round(small / 4), 1)})
+    return " and ".join(str(size) for size in sizes)
 
 
 def _ends(runs: RepeatedRuns) -> str:
