@@ -47,6 +47,7 @@ class Interval:
             "high": self.high,
             "level": self.level,
             "unit": self.unit,
+            "definition": self.definition,
         }
 
     def __contains__(self, value: float) -> bool:

@@ -131,12 +131,12 @@ class Findings:
             return None
         return PlanDraws(steps=steps, step_time=step_time)
 
-    def plan(self, step_time: "StepTimeModel", drawn: Any) -> "Plan":
+    def plan(self, step_time: "StepTimeModel", draws: "PlanDraws | None") -> "Plan":
         """Return the best batch size for each number of replicas.
 
         Args:
             step_time: The fitted law or the measured times.
-            drawn: For the intervals.
+            draws: For the intervals.
 
         Returns:
             The plan.
@@ -151,7 +151,7 @@ class Findings:
                 self.training_time(step_time),
                 self.replicas,
                 limits=self.limits,
-                draws=self.draws(drawn),
+                draws=draws,
                 lr_for=self.tuned.lr_at,
                 fitted_range=self.tuned.fit.fitted_range,
             )
@@ -176,8 +176,9 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
         `warnings`, `sentence`.
     """
     drawn = findings.step_time.draws(NUM_DRAWS, seed=1)
-    fitted = findings.plan(findings.step_time.law, drawn)
-    measured = findings.plan(findings.measured, findings.measured)
+    draws = findings.draws(drawn)
+    fitted = findings.plan(findings.step_time.law, draws)
+    measured = findings.plan(findings.measured, findings.draws(findings.measured))
     warnings = [*_law_warnings(findings), *findings.step_time.warnings]
     warnings += _plan_warnings(findings, fitted)
     warnings += _disagreements(fitted, measured)
@@ -189,7 +190,7 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
             for target, tuned in findings.fits
         ],
         "seconds_to_target": [
-            _time_curve(findings, entry.to_dict(), drawn) for entry in fitted.entries
+            _time_curve(findings, entry.to_dict(), draws) for entry in fitted.entries
         ],
         "scaling": _scaling(findings, fitted),
         "warnings": list(dict.fromkeys(warnings)),
@@ -198,7 +199,7 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
 
 
 def _time_curve(
-    findings: Findings, entry: dict[str, Any], drawn: Any
+    findings: Findings, entry: dict[str, Any], draws: "PlanDraws | None"
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -213,9 +214,8 @@ def _time_curve(
         "batch_size": grid,
         "seconds": curve.seconds_to_target(grid, count),
     }
-    draws = findings.draws(drawn)
     if draws is not None:
-        times = draws.steps.steps(grid) * drawn.seconds_per_step(grid, count)
+        times = draws.steps.steps(grid) * draws.step_time.seconds_per_step(grid, count)
         found["low"], found["high"] = np.quantile(times, [0.05, 0.95], axis=0)
     return {
         "num_replicas": count,

@@ -187,7 +187,7 @@ class ConvergenceFit:
         )
 
     def curve(self, num: int = 60) -> dict[str, list[float | None]]:
-        """Return law and band on a geometric grid, a third beyond the data each way.
+        """Return law and band on a geometric grid, to a factor 3 beyond the data.
 
         Args:
             num: Points.
