@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
@@ -161,6 +161,47 @@ def corrected_aic(chi2: float, num_points: int, num_parameters: int) -> float:
     # Residuals below a tenth of the assumed error carry no evidence for more terms.
     chi2 = max(chi2, 0.01 * num_points)
     return num_points * math.log(chi2 / num_points) + 2 * p + 2 * p * (p + 1) / room
+
+
+def half_width(degrees: ArrayLike, level: float) -> Any:
+    """Return half the width of an interval in standard errors: Student's quantile.
+
+    Args:
+        degrees: Degrees of freedom of the noise, any shape.
+        level: Two-sided level of the interval.
+
+    Returns:
+        A float for a number, else an array.
+
+    Example:
+        >>> round(half_width(10, 0.9), 3)
+        1.812
+    """
+    # Here and below: scipy.special is a third of the start of a command that needs it.
+    from scipy.special import stdtrit
+
+    quantile = stdtrit(degrees, (1 + level) / 2)
+    return float(quantile) if np.ndim(quantile) == 0 else quantile
+
+
+def f_test(ratio: float, degrees: int, other_degrees: int) -> float:
+    """Return the probability of so large a ratio of variances by chance.
+
+    Args:
+        ratio: F.
+        degrees: Of the numerator.
+        other_degrees: Of the denominator.
+
+    Returns:
+        p.
+
+    Example:
+        >>> round(f_test(4.96, 1, 10), 3)
+        0.05
+    """
+    from scipy.special import fdtrc
+
+    return float(fdtrc(degrees, other_degrees, ratio))
 
 
 def redrawn_scales(

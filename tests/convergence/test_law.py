@@ -143,3 +143,43 @@ def test_draws_are_laws_in_a_row():
     ]
     assert len(draws) == 3
     assert draws.steps(batches) == pytest.approx(np.array(expected))
+
+
+@given(
+    phi=st.floats(1, 1e4),
+    batch=st.floats(1, 1e5),
+    reference=st.floats(1, 1e5),
+)
+def test_the_forms_of_the_one_curve_agree(phi, batch, reference):
+    law = law_of(10, 10 * phi)
+    gain = law.gain(batch, reference=reference)
+    assert gain == pytest.approx((1 + phi / reference) / (1 + phi / batch))
+    # Pollux's efficiency is the gain per example.
+    efficiency = law.efficiency(batch, reference=reference)
+    assert efficiency == pytest.approx(gain * reference / batch)
+    assert efficiency == pytest.approx((phi + reference) / (phi + batch))
+    step = law.improvement_per_step(batch, best=3.0)
+    assert step / 3 == pytest.approx(law.min_steps / law.steps(batch))
+    assert law.best_lr(batch, lr_max=0.5) / 0.5 == pytest.approx(step / 3)
+
+
+def test_one_steps_improvement_is_refused_where_the_law_is_not_inverse():
+    knee = ConvergenceLaw(min_steps=10, min_examples=640, knee_exponent=2)
+    with pytest.raises(InputError, match="defined for the inverse law"):
+        knee.best_lr(8, lr_max=1)
+    with pytest.raises(InputError, match="a law with a knee"):
+        knee.improvement_per_step(8, best=1)
+
+
+def test_a_floor_puts_small_batches_out_of_reach():
+    law = ConvergenceLaw(min_steps=10, min_examples=640, min_batch_size=4)
+    assert law.steps([2, 4]).tolist() == [np.inf, np.inf]
+    assert law.steps(4 + 64) == pytest.approx(20)
+    assert law.name == "floor"
+    draws = ConvergenceDraws(
+        min_steps=np.array([10.0]),
+        min_examples=np.array([640.0]),
+        knee_exponent=np.ones(1),
+        min_batch_size=np.array([4.0]),
+    )
+    assert draws.steps([2, 68]).tolist() == [[np.inf, 20.0]]

@@ -5,7 +5,13 @@ import math
 import pytest
 
 from rightbatch.errors import InputError, TableError
-from rightbatch.experiments.tables import read_runs, read_times, write_csv
+from rightbatch.experiments.tables import (
+    read_columns,
+    read_losses,
+    read_runs,
+    read_times,
+    write_csv,
+)
 
 
 @pytest.fixture
@@ -80,6 +86,23 @@ def test_a_table_written_is_the_table_read(tmp_path):
         ("batch_size,steps,status\n8,1,maybe\n", r"column status cannot be 'maybe'"),
         ("batch_size,steps,examples\n8,100,80\n", r"but batch_size x steps is 800"),
         ("batch_size,steps\n8,1e200\n", r"must be within 1e-15 and 1e15, got '1e200'"),
+        (
+            "batch_size,steps,tokens\n8,100,819200\n",
+            r"column tokens is 819200, but batch_size x steps is 800.*"
+            r"--tokens-per-example 1024",
+        ),
+        (
+            "batch_size,examples,tokens\n8,800,1600\n",
+            r"column tokens is 1600, but column examples is 800",
+        ),
+        (
+            "batch_size,unit,steps\n8,token,9\n16,sample,9\n32,samples,9\n",
+            r"row 2 counts tokens, and rows 3, 4 count samples",
+        ),
+        (
+            "batch_size,unit,tokens\n8,sequence,900\n",
+            r"row 2 has a batch size in sequences and a length in tokens",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_with_row_and_column(table, text, message):
@@ -107,3 +130,99 @@ def test_an_epoch_of_no_examples_is_refused(table):
     for size in (-1, float("nan")):
         with pytest.raises(InputError, match="`examples_per_epoch` must be positive"):
             read_runs(table("batch_size,epochs\n8,2\n"), examples_per_epoch=size)
+
+
+# Units -------------------------------------------------------------------------------
+
+
+def test_the_unit_is_the_table_s_or_the_one_said(table):
+    plain, named = table("batch_size,steps\n8,100\n"), "batch_size,steps,unit\n8,9,"
+    assert read_runs(plain)[0].example_unit == "example"
+    assert read_runs(plain, example_unit="Tokens")[0].example_unit == "token"
+    assert read_runs(table(named + "samples\n"))[0].example_unit == "sample"
+    tokens = table("batch_size,tokens\n8,800\n")
+    assert read_runs(tokens)[0].example_unit == "token"
+
+
+def test_sequences_become_tokens_and_the_steps_stay(table):
+    for text in (
+        "batch_size,tokens\n8,819200\n",
+        "batch_size,steps\n8,100\n",
+        "batch_size,steps,tokens\n8,100,819200\n",
+        "batch_size,examples,unit\n8,800,sequences\n",
+    ):
+        (run,) = read_runs(table(text), tokens_per_example=1024)
+        assert (run.batch_size, run.steps) == (8192, 100)
+        assert run.example_unit == "token"
+
+
+def test_two_workloads_may_count_in_two_units(table):
+    text = "workload,batch_size,steps,unit\na,8,100,token\nb,8,100,image\n"
+    assert [run.example_unit for run in read_runs(table(text))] == ["token", "image"]
+
+
+def test_a_unit_that_contradicts_the_table_is_refused(table):
+    text = "batch_size,steps,unit\n8,100,token\n"
+    with pytest.raises(TableError, match="row 2 counts tokens, and --unit says sample"):
+        read_runs(table(text), example_unit="sample")
+    with pytest.raises(InputError, match="--tokens-per-example makes the unit token"):
+        read_runs(table(text), example_unit="sample", tokens_per_example=2)
+    with pytest.raises(InputError, match="`tokens_per_example` must be positive"):
+        read_runs(table(text), tokens_per_example=0)
+
+
+def test_epochs_that_contradict_the_steps_are_refused(table):
+    text = "batch_size,steps,epochs\n8,100,2\n"
+    assert read_runs(table(text), examples_per_epoch=400)[0].steps == 100
+    with pytest.raises(TableError, match="column epochs is 2, but batch_size x steps"):
+        read_runs(table(text), examples_per_epoch=500)
+
+
+def test_an_epoch_unlike_the_others_is_refused(table):
+    rows = ["8,100,2", "8,150,3", "16,60,2", "32,70,20"]
+    with pytest.raises(TableError, match="row 5 has 2240 examples in 20 epochs, 112"):
+        read_runs(table("\n".join(["batch_size,steps,epochs", *rows])))
+    assert len(read_runs(table("\n".join(["batch_size,steps,epochs", *rows[:3]])))) == 3
+
+
+def test_notes_are_left_alone(table):
+    text = "batch_size,steps,examples,notes\n8,100,800,lr=0.1;opt=lamb;unit=samples\n"
+    assert read_runs(table(text))[0].example_unit == "example"
+
+
+# Losses ------------------------------------------------------------------------------
+
+
+def test_runs_that_missed_the_target_count_by_their_loss(table):
+    text = (
+        "batch_size,steps,loss,lr,status\n8,100,2.5,.1,reached\n"
+        "8,200,2.2,,not_reached\n8,300,nan,,diverged\n"
+    )
+    first, second = read_losses(table(text))
+    assert (first.steps, first.loss, first.lr) == (100, 2.5, 0.1)
+    assert (second.steps, second.loss, second.lr) == (200, 2.2, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch_size,steps\n8,9\n", "has no column 'loss'"),
+        ("batch_size,steps,loss\n8,9,-1\n", "row 2, column loss .* losses above 0"),
+        ("batch_size,steps,loss\n8,9,\n", "row 2, column loss must be"),
+        ("batch_size,steps,loss,status\n8,,2,not_reached\n", "row 2, column steps"),
+        ("batch_size,steps,loss,status\n8,9,2,diverged\n", "all its runs diverged"),
+    ],
+)
+def test_losses_that_cannot_be_used_are_named(table, text, message):
+    with pytest.raises(TableError, match=message):
+        read_losses(table(text))
+
+
+def test_a_loss_column_is_not_read_with_the_runs(table):
+    assert read_runs(table("batch_size,steps,loss\n8,100,-3\n"))[0].steps == 100
+
+
+def test_the_columns_of_a_table_are_listed(table):
+    assert read_columns(table("batch_size,steps\n")) == ("batch_size", "steps")
+    with pytest.raises(TableError, match="is empty"):
+        read_columns(table(""))

@@ -2,41 +2,24 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rightbatch import _checks
-from rightbatch.convergence.diagnosis import Noise, Status, judge, measure_noise
+from rightbatch.convergence.choice import LAWS, Candidate, LawName, choose
+from rightbatch.convergence.definitions import definitions_of
+from rightbatch.convergence.diagnosis import Diagnosis, Status, examine
 from rightbatch.convergence.law import ConvergenceDraws, ConvergenceLaw
-from rightbatch.convergence.profile import (
-    Surface,
-    inverse_surface,
-    knee_surface,
-    log_shape,
-)
-from rightbatch.convergence.runs import (
-    RepeatedRuns,
-    group_runs,
-    runs_far_from_their_batch,
-)
+from rightbatch.convergence.noise import Noise, measure_noise
+from rightbatch.convergence.outliers import set_aside_typing_errors
+from rightbatch.convergence.profile import Surface, best_law, log_shape
+from rightbatch.convergence.runs import RepeatedRuns, group_runs
 from rightbatch.errors import InputError
-from rightbatch.fitting import (
-    FloatArray,
-    Interval,
-    corrected_aic,
-    profile_limits,
-    redrawn_scales,
-)
-
-LawName = Literal["auto", "inverse", "knee"]
+from rightbatch.fitting import FloatArray, Interval, profile_limits, redrawn_scales
 
 Limits = tuple[float | None, float | None]
-
-TYPING_ERROR = math.log(4)
-# Rms residual, in ln S, at which the batch sizes left over do fit a law.
-REST_FITS = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,32 +57,46 @@ class ConvergenceFit:
 
     Args:
         law: The fitted law.
-        status: ``ok``, ``unidentifiable`` or ``misfit``.
-        advice: One sentence: what to run next.
+        diagnosis: Status, what is wrong with the runs, and which to buy next.
         warnings: Lesser troubles, in plain words.
         min_steps: S_min with its interval, steps.
         min_examples: E_min with its interval, examples.
         critical_batch_size: phi = E_min/S_min with its interval, examples.
+        min_batch_size: The feasibility floor with its interval; None for a law without.
+        candidates: Every law that was tried, the chosen one first.
         points: What was measured, one entry per batch size.
         leave_one_out_error: Median over batch sizes of the relative error of the fit to
             the others; None with fewer than four batch sizes.
         level: Level of the intervals and of the band.
         surface: The least-squares surface that intervals and draws come from.
         noise: The noise level.
+        example_unit: What the loss averages over: ``example``, ``token``, ...
     """
 
     law: ConvergenceLaw
-    status: Status
-    advice: str
+    diagnosis: Diagnosis
     warnings: tuple[str, ...]
     min_steps: Interval
     min_examples: Interval
     critical_batch_size: Interval
+    min_batch_size: Interval | None
+    candidates: tuple[Candidate, ...]
     points: tuple[BatchPoint, ...]
     leave_one_out_error: float | None
     level: float
     surface: Surface
     noise: Noise
+    example_unit: str = "example"
+
+    @property
+    def status(self) -> Status:
+        """``ok``, ``unidentifiable`` or ``misfit``."""
+        return self.diagnosis.status
+
+    @property
+    def advice(self) -> str:
+        """One sentence: what to run next."""
+        return self.diagnosis.advice
 
     @property
     def num_batch_sizes(self) -> int:
@@ -150,7 +147,7 @@ class ConvergenceFit:
         inside, half = _region(self.surface, self._threshold)
         centre = (
             log_shape(
-                1 / batch,
+                _inverse_above(batch, self.surface.floors[inside, None]),
                 self.surface.ratios[inside, None],
                 self.surface.knees[inside, None],
             )
@@ -181,9 +178,13 @@ class ConvergenceFit:
         errors = generator.standard_normal((num, len(runs.batch_sizes)))
         spread = scales[:, None] * np.sqrt(runs.mean_variance)
         centre = np.log(self.law.steps(runs.batch_sizes))
-        steps, examples, knees = self.surface.refit(centre + errors * spread)
+        drawn = self.surface.refit(centre + errors * spread)
+        steps, examples, knees, floors = drawn
         return ConvergenceDraws(
-            min_steps=steps, min_examples=examples, knee_exponent=knees
+            min_steps=steps,
+            min_examples=examples,
+            knee_exponent=knees,
+            min_batch_size=floors,
         )
 
     def curve(self, num: int = 60) -> dict[str, list[float | None]]:
@@ -196,7 +197,9 @@ class ConvergenceFit:
             Lists under `batch_size`, `steps`, `low`, `high`; None where unbounded.
         """
         small, large = self.fitted_range
-        grid = np.geomspace(max(small / 3, 1), large * 3, num)
+        # Up to the floor there is no curve; it lies below every batch size run.
+        least = min(max(small / 3, 1, 1.05 * self.law.min_batch_size), small)
+        grid = np.geomspace(least, large * 3, num)
         low, high = self.band(grid)
         return {
             "batch_size": grid.tolist(),
@@ -210,11 +213,14 @@ class ConvergenceFit:
         return {
             "law": self.law.name,
             "knee_exponent": self.law.knee_exponent,
-            "status": self.status,
-            "advice": self.advice,
+            "example_unit": self.example_unit,
+            **self.diagnosis.to_dict(),
             "min_steps": self.min_steps.to_dict(),
             "min_examples": self.min_examples.to_dict(),
             "critical_batch_size": self.critical_batch_size.to_dict(),
+            "min_batch_size": self.min_batch_size and self.min_batch_size.to_dict(),
+            "definitions": definitions_of(self),
+            "runners_up": [one.to_dict() for one in self.candidates],
             "median_relative_error": self.median_relative_error,
             "leave_one_out_error": self.leave_one_out_error,
             "num_batch_sizes": self.num_batch_sizes,
@@ -235,19 +241,21 @@ def fit_convergence(
     *,
     law: LawName = "auto",
     level: float = 0.9,
+    example_unit: str = "example",
 ) -> ConvergenceFit:
     """Return the convergence law fitted to runs.
 
     Residuals are in ln S; each batch size weighs by the inverse variance of its mean,
-    with a floor of 2 %. The knee is taken where the corrected Akaike criterion is
-    better by more than 2. A batch size that a typing error must have moved is set aside
-    and named.
+    with a floor of 2 %. A knee or a feasibility floor is taken where the corrected
+    Akaike criterion is better by more than 2. A batch size that a typing error must
+    have moved is set aside and named.
 
     Args:
         batch_sizes: One per run, shape (N,), examples; at least two different ones.
         steps: Steps to the target of each run, shape (N,).
-        law: ``inverse``, ``knee``, or the better of both.
+        law: ``inverse``, ``knee``, ``floor``, or the best of them.
         level: Of the intervals.
+        example_unit: What batch sizes count.
 
     Returns:
         The fit with intervals, errors, status and advice.
@@ -260,7 +268,7 @@ def fit_convergence(
         >>> fit.status, round(fit.law.critical_batch_size)
         ('ok', 27)
     """
-    _checks.one_of("fit", "law", law, ["auto", "inverse", "knee"])
+    _checks.one_of("fit", "law", law, ["auto", *LAWS])
     batch = _checks.positive_array("fit", "batch_sizes", batch_sizes)
     count = _checks.positive_array("fit", "steps", steps)
     everything = group_runs(batch, count)
@@ -270,54 +278,37 @@ def fit_convergence(
             f"{everything.batch_sizes[0]:g}.",
             "add runs at a batch size at least four times larger or smaller",
         )
-    keep, notes = _set_aside_typing_errors(batch, count)
+    keep, notes = set_aside_typing_errors(batch, count)
     runs = group_runs(batch[keep], count[keep])
-    surface, choice = _choose(runs, law)
-    noise = measure_noise(surface, 3 if surface.law.name == "knee" else 2)
+    surface, candidates, choice = choose(runs, law)
+    noise = measure_noise(surface, surface.num_parameters)
     threshold = noise.threshold(surface.best_chi2, level)
-    min_steps, min_examples, critical = _intervals(surface, threshold, level)
-    status, advice, warnings = judge(surface, noise, min_steps, critical)
+    found = _intervals(surface, threshold, level, f"{example_unit}s")
+    min_steps, min_examples, critical = found
+    diagnosis = examine(
+        surface,
+        noise,
+        min_steps,
+        critical,
+        batch_sizes=batch[keep],
+        steps=count[keep],
+    )
     return ConvergenceFit(
         law=surface.law,
-        status=status,
-        advice=advice,
-        warnings=(*notes, *choice, *warnings),
+        diagnosis=diagnosis,
+        warnings=(*notes, *choice, *diagnosis.warnings),
         min_steps=min_steps,
         min_examples=min_examples,
         critical_batch_size=critical,
+        min_batch_size=_floor_interval(surface, threshold, level, f"{example_unit}s"),
+        candidates=candidates,
         points=_points(everything, runs),
         leave_one_out_error=_leave_one_out_error(runs, surface.law.name),
         level=level,
         surface=surface,
         noise=noise,
+        example_unit=example_unit,
     )
-
-
-def _choose(runs: RepeatedRuns, law: LawName) -> tuple[Surface, list[str]]:
-    if law == "knee":
-        if len(runs.batch_sizes) < 3:
-            raise InputError(
-                "fit: a knee needs three batch sizes or more, got "
-                f"{len(runs.batch_sizes)}.",
-                "use the inverse law",
-            )
-        return knee_surface(runs), []
-    inverse = inverse_surface(runs)
-    num = len(runs.batch_sizes)
-    if law == "inverse" or math.isinf(corrected_aic(1, num, 3)):
-        return inverse, []
-    knee = knee_surface(runs)
-    gain = corrected_aic(inverse.best_chi2, num, 2) - corrected_aic(
-        knee.best_chi2, num, 3
-    )
-    if gain <= 2 or inverse.law.min_steps <= 0:
-        return inverse, []
-    note = (
-        f"a knee of exponent {knee.law.knee_exponent:.2g} was chosen over the inverse "
-        f"law (AICc better by {gain:.1f}), whose critical batch size would be "
-        f"{inverse.law.critical_batch_size:.3g}"
-    )
-    return knee, [note]
 
 
 def _region(surface: Surface, threshold: float) -> tuple[Any, FloatArray]:
@@ -328,8 +319,32 @@ def _region(surface: Surface, threshold: float) -> tuple[Any, FloatArray]:
     return inside, np.sqrt(spare / weight)
 
 
+def _inverse_above(batch: FloatArray, floors: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore"):
+        return 1 / np.maximum(batch - floors, 0.0)
+
+
+def _floor_interval(
+    surface: Surface, threshold: float, level: float, unit: str
+) -> Interval | None:
+    if surface.law.name != "floor":
+        return None
+    low, high = None, None
+    if math.isfinite(threshold):
+        low, high = _profile_of(surface, surface.floors, threshold)
+    return Interval(
+        value=surface.law.min_batch_size,
+        low=low if low is not None else 0.0,
+        # A floor at or above the smallest batch that reached the target is impossible.
+        high=high if high is not None else float(surface.runs.batch_sizes[0]),
+        level=level,
+        unit=unit,
+        definition="batch size up to which the target is out of reach",
+    )
+
+
 def _intervals(
-    surface: Surface, threshold: float, level: float
+    surface: Surface, threshold: float, level: float, unit: str
 ) -> tuple[Interval, Interval, Interval]:
     law = surface.law
     steps = examples = critical = (None, None)
@@ -349,15 +364,19 @@ def _intervals(
             low=examples[0],
             high=examples[1],
             level=level,
-            unit="examples",
-            definition="examples to the target as the batch size goes to zero",
+            unit=unit,
+            definition=(
+                "steps times batch size above the floor, without the fewest steps"
+                if law.name == "floor"
+                else "examples to the target as the batch size goes to zero"
+            ),
         ),
         Interval(
             value=law.critical_batch_size if law.min_steps > 0 else None,
             low=critical[0],
             high=critical[1],
             level=level,
-            unit="examples",
+            unit=unit,
             definition="even trade of steps and examples, E_min/S_min",
         ),
     )
@@ -365,7 +384,7 @@ def _intervals(
 
 def _limits(surface: Surface, threshold: float) -> tuple[Limits, Limits, Limits]:
     """Return the limits of S_min, E_min and phi over the joint profile region."""
-    low_ratio, high_ratio = _ratio_limits(surface, threshold)
+    low_ratio, high_ratio = _profile_of(surface, surface.ratios, threshold)
     inside, half = _region(surface, threshold)
     least = np.exp(surface.log_scale[inside] - half)
     most = np.exp(surface.log_scale[inside] + half)
@@ -382,62 +401,21 @@ def _limits(surface: Surface, threshold: float) -> tuple[Limits, Limits, Limits]
     )
 
 
-def _ratio_limits(surface: Surface, threshold: float) -> Limits:
-    ratios, place = np.unique(surface.ratios, return_inverse=True)
-    profile = np.full(len(ratios), math.inf)
+def _profile_of(surface: Surface, values: FloatArray, threshold: float) -> Limits:
+    grid, place = np.unique(values, return_inverse=True)
+    profile = np.full(len(grid), math.inf)
     np.minimum.at(profile, place, surface.chi2)
     # A minimum between two grid points can be lower than both; the limits must exist.
-    return profile_limits(ratios, profile, max(threshold, float(profile.min())))
-
-
-def _set_aside_typing_errors(
-    batch: FloatArray, count: FloatArray
-) -> tuple[Any, list[str]]:
-    keep = np.ones(len(batch), dtype=bool)
-    notes: list[str] = []
-    for place in runs_far_from_their_batch(batch, count):
-        keep[place] = False
-        notes.append(
-            f"set aside: the run of {count[place]:g} steps at batch size "
-            f"{batch[place]:g} is more than four-fold off its repeats"
-        )
-    runs = group_runs(batch[keep], count[keep])
-    if len(runs.batch_sizes) < 4:
-        return keep, notes
-    suspect = _suspect(runs)
-    if suspect is None:
-        return keep, notes
-    place, predicted = suspect
-    size = runs.batch_sizes[place]
-    at_size = keep & (batch == size)
-    far = at_size & (np.abs(np.log(count / predicted)) > TYPING_ERROR / 2)
-    keep &= ~(at_size if far.sum() == at_size.sum() else far)
-    notes.append(
-        f"set aside: batch size {size:g} took {runs.mean_steps[place]:.4g} steps where "
-        f"the others predict {predicted:.4g}; a typing error?"
-    )
-    return keep, notes
-
-
-def _suspect(runs: RepeatedRuns) -> tuple[int, float] | None:
-    """Return the place of a batch size four-fold off the law of a rest that fits."""
-    rests = [inverse_surface(runs.without(j)) for j in range(len(runs.batch_sizes))]
-    place = int(np.argmin([rest.best_chi2 for rest in rests]))
-    rest = rests[place]
-    predicted = float(rest.law.steps(runs.batch_sizes[place]))
-    if predicted <= 0 or math.sqrt(float(np.mean(rest.residuals**2))) > REST_FITS:
-        return None
-    off = abs(math.log(runs.mean_steps[place] / predicted))
-    return (place, predicted) if off > TYPING_ERROR else None
+    return profile_limits(grid, profile, max(threshold, float(profile.min())))
 
 
 def _leave_one_out_error(runs: RepeatedRuns, law_name: str) -> float | None:
     num = len(runs.batch_sizes)
-    if num < (5 if law_name == "knee" else 4):
+    if num < (4 if law_name == "inverse" else 5):
         return None
-    surface_of = knee_surface if law_name == "knee" else inverse_surface
     predicted = [
-        surface_of(runs.without(j)).law.steps(runs.batch_sizes[j]) for j in range(num)
+        best_law(runs.without(j), law_name)[0].steps(runs.batch_sizes[j])
+        for j in range(num)
     ]
     return float(np.median(np.abs(np.array(predicted) / runs.mean_steps - 1)))
 

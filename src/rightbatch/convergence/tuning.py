@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rightbatch.convergence.fit import ConvergenceFit, LawName, fit_convergence
+from rightbatch.convergence.choice import LawName
+from rightbatch.convergence.fit import ConvergenceFit, fit_convergence
+from rightbatch.convergence.learning_rate import LearningRateFit, fit_learning_rate
 from rightbatch.errors import InputError
 
 
@@ -46,11 +48,14 @@ class TunedFit:
         fit: The law with its intervals.
         lrs: Best learning rate per batch size; none where no rates are known.
         warnings: About the rates and the runs; the fit has its own.
+        lr_law: The best rate as a function of the batch size; None where fewer than
+            two rates were tried.
     """
 
     fit: ConvergenceFit
     lrs: tuple[TunedBatch, ...]
     warnings: tuple[str, ...]
+    lr_law: LearningRateFit | None = None
 
     def lr_at(self, batch_size: float) -> float | None:
         """Return the learning rate to train at with this batch size.
@@ -72,9 +77,10 @@ class TunedFit:
         return float(f"{rate:.6g}")  # six digits undo the rounding of exp(log(lr))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fit's stable keys with `lrs` and all warnings."""
+        """Return the fit's stable keys with `lrs`, `lr_law` and all warnings."""
         found = self.fit.to_dict()
         found["lrs"] = [tuned.to_dict() for tuned in self.lrs]
+        found["lr_law"] = None if self.lr_law is None else self.lr_law.to_dict()
         rates = {tuned.batch_size: tuned.lr for tuned in self.lrs}
         for point in found["points"]:
             point["lr"] = rates.get(point["batch_size"])
@@ -89,6 +95,7 @@ def fit_tuned(
     *,
     law: LawName = "auto",
     level: float = 0.9,
+    example_unit: str = "example",
 ) -> TunedFit:
     """Return the law fitted to the best learning rate of each batch size.
 
@@ -98,6 +105,7 @@ def fit_tuned(
         lrs: Learning rate of each run, shape (N,); None where unknown.
         law: As in :func:`fit_convergence`.
         level: Of the intervals.
+        example_unit: What a batch size counts.
 
     Returns:
         The fit, the chosen rates and what to know about them.
@@ -134,11 +142,24 @@ def fit_tuned(
             "raise the budget, move the target, or add batch sizes",
         )
     fit = fit_convergence(
-        [b for b, _ in kept], [s for _, s in kept], law=law, level=level
+        [b for b, _ in kept],
+        [s for _, s in kept],
+        law=law,
+        level=level,
+        example_unit=example_unit,
     )
     tuned = () if lrs is None else _edges(best, batch_sizes, rates)
     return TunedFit(
-        fit=fit, lrs=tuned, warnings=tuple(_warnings(tuned, missed, set(rates)))
+        fit=fit,
+        lrs=tuned,
+        warnings=tuple(_warnings(tuned, missed, set(rates))),
+        lr_law=(
+            fit_learning_rate(
+                batch_sizes, rates, steps, level=level, example_unit=example_unit
+            )
+            if len(set(rates)) > 1 and not any(map(math.isnan, rates))
+            else None
+        ),
     )
 
 

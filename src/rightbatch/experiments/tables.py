@@ -2,22 +2,29 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rightbatch._checks import did_you_mean, positive
+from rightbatch._checks import did_you_mean
 from rightbatch.errors import TableError
+from rightbatch.experiments.counts import (
+    COUNTS,
+    Row,
+    Units,
+    check_agreement,
+    check_epochs,
+    check_one_unit,
+    main_count,
+    singular,
+    steps_of,
+    unit_of,
+)
 
-COUNTS = ("steps", "examples", "epochs", "tokens")
 NOT_REACHED = ("not_reached", "diverged")
 
-# Steps that were rounded to whole ones, or examples to whole batches.
-COUNTS_AGREE = 0.02
 # Above it no count is real, and the arithmetic of a fit would overflow.
 LARGEST = 1e15
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,7 @@ class TableRun:
         batch_size: Examples per step.
         steps: Steps to the target; NaN for a run that did not reach it.
         lr: Learning rate; None where the table does not say.
+        example_unit: What the batch size counts.
     """
 
     workload: str
@@ -37,6 +45,28 @@ class TableRun:
     batch_size: float
     steps: float
     lr: float | None
+    example_unit: str = "example"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLoss:
+    """One loss of a table: how far a run had come after so many steps.
+
+    Args:
+        workload: Its workload; empty where the table does not say.
+        batch_size: Examples per step.
+        steps: Steps trained, whether or not a target was reached.
+        loss: After them.
+        lr: Learning rate; None where the table does not say.
+        example_unit: What the batch size counts.
+    """
+
+    workload: str
+    batch_size: float
+    steps: float
+    loss: float
+    lr: float | None
+    example_unit: str = "example"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,26 +77,35 @@ class TableTime:
         batch_size: Examples per step over all replicas.
         num_replicas: Replicas.
         seconds: Seconds per step.
+        example_unit: What the batch size counts; None where the table does not say.
     """
 
     batch_size: float
     num_replicas: int
     seconds: float
+    example_unit: str | None = None
 
 
 def read_runs(
-    path: Path, *, examples_per_epoch: float | None = None
+    path: Path,
+    *,
+    examples_per_epoch: float | None = None,
+    tokens_per_example: float | None = None,
+    example_unit: str | None = None,
 ) -> tuple[TableRun, ...]:
     """Return the runs of a CSV file.
 
     Columns: ``batch_size`` and one of ``steps``, ``examples``, ``epochs``, ``tokens``;
-    optional ``workload``, ``target``, ``lr``, ``status``; others are not read. Where
-    ``steps`` is missing it is examples over batch size, epochs times
+    optional ``workload``, ``target``, ``lr``, ``status``, ``unit``; others are not
+    read. Where ``steps`` is missing it is examples over batch size, epochs times
     `examples_per_epoch` over batch size, or tokens over a batch size in tokens.
 
     Args:
         path: The file.
         examples_per_epoch: Needed for a table in epochs.
+        tokens_per_example: Where batch sizes count sequences and the result shall count
+            tokens: tokens in one.
+        example_unit: What batch sizes count, where the table does not say.
 
     Returns:
         One entry per row. A row whose ``status`` says that the target was not reached
@@ -74,52 +113,127 @@ def read_runs(
 
     Raises:
         TableError: The file is missing, empty or no table; a column is missing or
-            stands twice; a value is text, NaN, infinite or not positive. Row and
-            column are named.
+            stands twice; a value is text, NaN, infinite or not positive; counts
+            contradict each other; units are mixed. Row and column are named.
     """
-    if examples_per_epoch is not None:
-        positive("fit", "examples_per_epoch", examples_per_epoch)
+    units = Units(
+        examples_per_epoch=examples_per_epoch,
+        tokens_per_example=tokens_per_example,
+        example_unit=example_unit,
+    )
     rows = _read(path, required=("batch_size",), known=(*COUNTS, "workload", "lr"))
-    columns = rows[0][1].keys()
-    count = next((name for name in COUNTS if name in columns), None)
-    if count is None:
-        raise TableError(
-            f"{path}: needs one of the columns {', '.join(COUNTS)}; it has "
-            f"{', '.join(columns)}.",
+    return tuple(
+        TableRun(
+            workload=row.get("workload", ""),
+            target=_optional(path, place, row, "target"),
+            batch_size=batch,
+            steps=steps,
+            lr=_optional(path, place, row, "lr"),
+            example_unit=unit,
         )
-    if count == "epochs" and examples_per_epoch is None:
-        raise TableError(
-            f"{path}: counts epochs.", "say how many examples: --examples-per-epoch N"
+        for place, row, batch, steps, unit in _with_steps(path, rows, units)
+    )
+
+
+def read_losses(
+    path: Path,
+    *,
+    examples_per_epoch: float | None = None,
+    tokens_per_example: float | None = None,
+    example_unit: str | None = None,
+) -> tuple[TableLoss, ...]:
+    """Return the losses of a CSV file: rows that say how far a run had come.
+
+    Columns as for :func:`read_runs`, and ``loss``. A run that did not reach its target
+    counts like any other; one that diverged is left out.
+
+    Args:
+        path: The file.
+        examples_per_epoch: As for :func:`read_runs`.
+        tokens_per_example: As for :func:`read_runs`.
+        example_unit: As for :func:`read_runs`.
+
+    Returns:
+        One entry per row that has not diverged.
+
+    Raises:
+        TableError: As for :func:`read_runs`, or a loss is not a positive number.
+    """
+    units = Units(
+        examples_per_epoch=examples_per_epoch,
+        tokens_per_example=tokens_per_example,
+        example_unit=example_unit,
+    )
+    known = (*COUNTS, "workload", "lr")
+    rows = [
+        (place, {**row, "status": ""})
+        for place, row in _read(path, required=("batch_size", "loss"), known=known)
+        if not _is_missed(path, place, row) or row["status"] != "diverged"
+    ]
+    if not rows:
+        raise TableError(f"{path}: all its runs diverged.")
+    return tuple(
+        TableLoss(
+            workload=row.get("workload", ""),
+            batch_size=batch,
+            steps=steps,
+            loss=_positive_loss(path, place, row),
+            lr=_optional(path, place, row, "lr"),
+            example_unit=unit,
         )
-    to_steps: dict[str, Callable[[float, float], float]] = {
-        "steps": lambda value, _batch: value,
-        "examples": lambda value, batch: value / batch,
-        "tokens": lambda value, batch: value / batch,
-        "epochs": lambda value, batch: value * (examples_per_epoch or 1) / batch,
-    }
-    runs: list[TableRun] = []
+        for place, row, batch, steps, unit in _with_steps(path, rows, units)
+    )
+
+
+def _with_steps(
+    path: Path, rows: list[tuple[int, Row]], units: Units
+) -> Iterator[tuple[int, Row, float, float, str]]:
+    # Each row with its batch size, steps and unit, as the result shall count.
+    columns = list(rows[0][1])
+    main = main_count(path, columns, units)
+    counted = [name for name in COUNTS if name in columns]
+    seen: list[tuple[int, str, str]] = []
+    found: list[tuple[int, Row, float, float, str]] = []
+    epochs: list[tuple[int, float, float]] = []
     for place, row in rows:
         batch = _positive(path, place, row, "batch_size")
-        missed = _is_missed(path, place, row)
-        value = math.nan if missed else _positive(path, place, row, count)
-        if not missed:
-            _check_counts(path, place, row, to_steps[count](value, batch))
-        runs.append(
-            TableRun(
-                workload=row.get("workload", ""),
-                target=_optional(path, place, row, "target"),
-                batch_size=batch,
-                steps=to_steps[count](value, batch),
-                lr=_optional(path, place, row, "lr"),
-            )
-        )
-    return tuple(runs)
+        steps = math.nan
+        if not _is_missed(path, place, row):
+            steps = steps_of(main, _positive(path, place, row, main), batch, units)
+            counts = {
+                name: _positive(path, place, row, name) for name in counted if row[name]
+            }
+            check_agreement(path, place, counts, batch, units)
+            if "epochs" in counts:
+                epochs.append((place, steps * batch, counts["epochs"]))
+        unit = unit_of(path, place, row, main, units)
+        seen.append((place, row.get("workload", ""), unit))
+        found.append((place, row, batch * units.size, steps, unit))
+    check_one_unit(path, seen)
+    check_epochs(path, epochs)
+    yield from found
+
+
+def read_columns(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names, in order.
+
+    Raises:
+        TableError: The file cannot be read, or is empty.
+    """
+    return tuple(_read_cells(path, "batch_size")[0][1])
 
 
 def read_times(path: Path) -> tuple[TableTime, ...]:
     """Return the step times of a CSV file, as ``time --csv`` writes it.
 
-    Columns: ``batch_size``, ``seconds``, optional ``num_replicas`` (1 where missing).
+    Columns: ``batch_size``, ``seconds``, optional ``num_replicas`` (1 where missing)
+    and ``unit``.
 
     Args:
         path: The file.
@@ -144,6 +258,7 @@ def read_times(path: Path) -> tuple[TableTime, ...]:
                 batch_size=_positive(path, place, row, "batch_size"),
                 num_replicas=int(replicas),
                 seconds=_positive(path, place, row, "seconds"),
+                example_unit=singular(row.get("unit", "")) or None,
             )
         )
     return tuple(times)
@@ -175,20 +290,7 @@ def _read(
     path: Path, *, required: Sequence[str], known: Sequence[str]
 ) -> list[tuple[int, Row]]:
     # Pairs of line number and row: an error can name the line a person sees.
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            table = [
-                (place, [cell.strip() for cell in cells])
-                for place, cells in enumerate(csv.reader(lines), start=1)
-                if any(cell.strip() for cell in cells)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TableError(f"{path}: cannot be read: {reason}.") from error
-    if not table:
-        raise TableError(
-            f"{path}: is empty.", f"its first line names {required[0]}, ..."
-        )
+    table = _read_cells(path, required[0])
     header = table[0][1]
     _check_columns(path, header, required, known)
     if len(table) == 1:
@@ -202,6 +304,24 @@ def _read(
     return [
         (place, dict(zip(header, cells, strict=True))) for place, cells in table[1:]
     ]
+
+
+def _read_cells(path: Path, first_column: str) -> list[tuple[int, list[str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            table = [
+                (place, [cell.strip() for cell in cells])
+                for place, cells in enumerate(csv.reader(lines), start=1)
+                if any(cell.strip() for cell in cells)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TableError(f"{path}: cannot be read: {reason}.") from error
+    if not table:
+        raise TableError(
+            f"{path}: is empty.", f"its first line names {first_column}, ..."
+        )
+    return table
 
 
 def _check_columns(
@@ -249,18 +369,13 @@ def _is_missed(path: Path, place: int, row: Row) -> bool:
     return status != "reached"
 
 
-def _check_counts(path: Path, place: int, row: Row, steps: float) -> None:
-    # Of two counts that contradict each other one is wrong; which, only a person knows.
-    if not row.get("steps") or not row.get("examples"):
-        return
-    examples = _positive(path, place, row, "examples")
-    expected = steps * _positive(path, place, row, "batch_size")
-    if abs(examples / expected - 1) > COUNTS_AGREE:
+def _positive_loss(path: Path, place: int, row: Row) -> float:
+    try:
+        return _positive(path, place, row, "loss")
+    except TableError as error:
         raise TableError(
-            f"{path}: row {place}, column examples is {examples:g}, but batch_size x "
-            f"steps is {expected:g}.",
-            "remove the column that is wrong",
-        )
+            str(error), "the loss law needs losses above 0; shift or negate the metric"
+        ) from None
 
 
 def _optional(path: Path, place: int, row: Row, column: str) -> float | None:
