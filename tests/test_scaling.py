@@ -9,7 +9,9 @@ from rightbatch.errors import InputError
 from rightbatch.step_time import (
     ConstantCommunication,
     LinearCommunication,
+    MeasuredStepTime,
     NoCommunication,
+    RingCommunication,
     StepTimeLaw,
 )
 from rightbatch.training_time import BatchLimits, TrainingTimeLaw
@@ -152,6 +154,121 @@ def test_speedup_is_one_on_one_replica():
         assert curve.speedup.tolist() == [1.0]
 
 
+def test_optimal_becomes_weak_at_the_branch_point_of_equation_10():
+    assert scaling.optimal_becomes_weak_at(ALL_REDUCE) == pytest.approx(35)
+    assert scaling.limit_seconds(ALL_REDUCE) == pytest.approx(40)
+
+
+@settings(max_examples=25)
+@given(
+    seconds=st.floats(1e-3, 0.5),
+    knee=st.floats(2, 64),
+    min_steps=st.floats(10, 1e4),
+    min_examples=st.floats(1e3, 1e7),
+)
+def test_the_search_for_the_branch_point_finds_that_of_the_closed_form(
+    seconds, knee, min_steps, min_examples
+):
+    equations = law_of(
+        ConstantCommunication(seconds=seconds), knee, min_steps, min_examples
+    )
+    exact = scaling.optimal_becomes_weak_at(equations)
+    # A ring without latency and volume, and delta in the overhead: the same law.
+    searched = TrainingTimeLaw(
+        steps=equations.steps,
+        step_time=StepTimeLaw(
+            seconds_per_example=0.001,
+            saturation_batch_size=knee,
+            overhead_seconds=seconds,
+            communication=RingCommunication(
+                latency_seconds=0, bytes_per_second=1e12, num_bytes=1e-9
+            ),
+        ),
+    )
+    found = scaling.optimal_becomes_weak_at(searched)
+    if exact > 5e5:
+        return
+    # Past 4,096 the numbers of replicas looked at are .2 % apart.
+    assert found is not None
+    assert exact * 0.999 - 1 <= found <= max(exact * 1.003 + 2, 2)
+
+
+def test_a_server_that_grows_too_fast_never_becomes_weak():
+    # D(P)/P = .005 stays above gamma M_T^2/phi = .00057.
+    assert scaling.optimal_becomes_weak_at(SERVER) is None
+    slow = law_of(LinearCommunication(seconds_per_replica=1e-4))
+    assert scaling.optimal_becomes_weak_at(slow) == 1
+    assert scaling.limit_seconds(SERVER) is None
+
+
+def test_laws_without_a_knee_or_least_steps_have_no_branch_point():
+    measured = TrainingTimeLaw(
+        steps=ALL_REDUCE.steps,
+        step_time=MeasuredStepTime(batch_sizes=[1, 100], seconds=[0.01, 0.1]),
+    )
+    assert scaling.optimal_becomes_weak_at(measured) is None
+    negative = law_of(ConstantCommunication(seconds=0.02), min_steps=-5)
+    assert scaling.optimal_becomes_weak_at(negative) is None
+    assert scaling.limit_seconds(negative) is None
+
+
+@settings(max_examples=25)
+@given(
+    seconds=st.floats(1e-3, 0.1),
+    knee=st.floats(2, 64),
+    min_steps=st.floats(100, 1e4),
+    min_examples=st.floats(1e4, 1e6),
+)
+def test_past_the_branch_point_the_useful_replicas_have_a_closed_form(
+    seconds, knee, min_steps, min_examples
+):
+    law = law_of(ConstantCommunication(seconds=seconds), knee, min_steps, min_examples)
+    # (S + E/(M P)) / S = 1.05 at P = phi/(.05 M).
+    expected = min_examples / min_steps / (0.05 * knee)
+    if expected < max(4, 1.1 * scaling.optimal_becomes_weak_at(law)):
+        return
+    alone = law.seconds_to_target(max(knee, 1), 1)
+    if alone < 1.06 * scaling.limit_seconds(law):
+        return
+    found = scaling.useful_replicas(law)
+    assert found == pytest.approx(expected, rel=0.03, abs=1.5)
+
+
+def test_useful_replicas_end_where_a_server_is_fastest_or_the_data_set_ends():
+    busy = scaling.optimal(SERVER, range(1, 65), allow_idle=False)
+    found = scaling.useful_replicas(SERVER)
+    fewest = np.flatnonzero(busy.seconds <= 1.05 * busy.seconds.min())[0] + 1
+    assert found == pytest.approx(fewest, abs=1)
+    limits = BatchLimits(max_batch_size=40)
+    assert scaling.useful_replicas(ALL_REDUCE, limits=limits) <= 40
+    free = law_of(NoCommunication(), min_steps=0)
+    assert scaling.useful_replicas(free) is None
+
+
+def test_two_replicas_can_be_slower_than_one():
+    slow = law_of(ConstantCommunication(seconds=1.0))
+    busy = scaling.optimal(slow, [1, 2], allow_idle=False)
+    assert busy.seconds[1] > busy.seconds[0]
+    assert scaling.optimal(slow, [1, 2]).idle.tolist() == [0, 1]
+
+
+@settings(max_examples=25)
+@given(seconds=st.floats(1e-4, 0.5), knee=st.floats(1, 64))
+def test_from_two_replicas_on_more_are_never_slower_under_a_constant_delta(
+    seconds, knee
+):
+    # Whole shares are even at powers of two, so each can do what half of it did.
+    law = law_of(ConstantCommunication(seconds=seconds), knee)
+    curve = scaling.optimal(law, POWERS[1:], allow_idle=False)
+    assert np.all(np.diff(curve.seconds) <= 1e-3 * curve.seconds[1:])
+
+
+def test_under_a_server_time_rises_in_the_end():
+    counts = [64, 128, 256, 512, 1024]
+    busy = scaling.optimal(SERVER, counts, allow_idle=False)
+    assert np.all(np.diff(busy.seconds) > 0)
+
+
 def test_the_json_form_holds_lists_of_one_length():
     form = scaling.optimal(SERVER, POWERS).to_dict()
     assert form["kind"] == "optimal"
@@ -170,6 +287,10 @@ def test_the_json_form_holds_lists_of_one_length():
         (
             lambda: scaling.weak(ALL_REDUCE, 8, [1]).largest_useful_replicas(-1),
             "Scaling: `tolerance` must not be negative",
+        ),
+        (
+            lambda: scaling.useful_replicas(ALL_REDUCE, 0),
+            "useful_replicas: `tolerance` must be positive",
         ),
     ],
 )

@@ -11,10 +11,29 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rightbatch._checks import nonnegative, positive_array, positive_integer
+from rightbatch._checks import (
+    nonnegative,
+    positive,
+    positive_array,
+    positive_integer,
+)
+from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
 from rightbatch.fitting import FloatArray
-from rightbatch.training_time import BatchLimits, TrainingTimeLaw, best_batch_size
+from rightbatch.step_time import StepTimeLaw
+from rightbatch.training_time import (
+    BatchLimits,
+    ClosedForm,
+    FittedSteps,
+    TrainingTimeLaw,
+    best_batch_size,
+)
+from rightbatch.training_time.support import has_least_steps
+
+# Beyond so many replicas no answer is looked for.
+MOST_REPLICAS = 2**20
+# Local batch sizes looked at when the best one need not be a whole number.
+LOCAL_POINTS = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,6 +97,7 @@ class Scaling:
             "seconds": self.seconds.tolist(),
             "speedup": self.speedup.tolist(),
             "efficiency": self.efficiency.tolist(),
+            "idle": self.idle.astype(int).tolist(),
             "baseline_seconds": self.baseline_seconds,
             "largest_useful_replicas": self.largest_useful_replicas(),
         }
@@ -232,6 +252,158 @@ def optimal(
         seconds=seconds[fastest],
         baseline_seconds=baseline_seconds,
     )
+
+
+def optimal_becomes_weak_at(training_time: TrainingTimeLaw) -> float | None:
+    r"""Return the number of replicas from which optimal scaling is weak scaling.
+
+    From there on the best local batch stays at the knee of the step time. Under
+    constant communication it is the branch point of Perrone et al. (2019), eq. 10:
+
+    .. math:: P = E_{\min} D / (\gamma M_T^2 S_{\min})
+
+    Otherwise it is the fewest whole replicas, of two or more, from which a batch just
+    above the knee is never faster; looked for up to 2^20.
+
+    Args:
+        training_time: Steps, and a step time with a knee.
+
+    Returns:
+        Replicas, at least 1; None where it never happens: S_min is not above zero, the
+        step time has no knee, or communication grows too fast with P.
+
+    Example:
+        >>> from rightbatch.step_time import ConstantCommunication
+        >>> law = TrainingTimeLaw(
+        ...     steps=ConvergenceLaw(min_steps=1000, min_examples=7e5),
+        ...     step_time=StepTimeLaw(
+        ...         seconds_per_example=0.001,
+        ...         saturation_batch_size=20,
+        ...         communication=ConstantCommunication(seconds=0.02),
+        ...     ),
+        ... )
+        >>> round(optimal_becomes_weak_at(law), 6)
+        35.0
+    """
+    step_time = training_time.step_time
+    if not has_least_steps(training_time.steps):
+        return None
+    if not isinstance(step_time, StepTimeLaw) or step_time.seconds_per_example == 0:
+        return None
+    equations = _constant_form(training_time)
+    if equations is not None:
+        return max(equations.branch_point, 1.0)
+    counts = _replica_grid()[1:]
+    knee = step_time.saturation_batch_size * counts
+    at = training_time.seconds_to_target(knee, counts)
+    above = training_time.seconds_to_target(knee * (1 + 1e-6), counts)
+    with np.errstate(invalid="ignore"):
+        balanced = np.flatnonzero(~(above >= at))
+    if not balanced.size:
+        return 1.0
+    last = int(balanced[-1])
+    return None if last == len(counts) - 1 else float(counts[last + 1])
+
+
+def useful_replicas(
+    training_time: TrainingTimeLaw,
+    tolerance: float = 0.05,
+    limits: BatchLimits | None = None,
+) -> int | None:
+    """Return the fewest replicas that no number of replicas beats by much.
+
+    Batch sizes need not be whole here, and past 64 the numbers of replicas looked at
+    are 2 % apart, up to 2^20.
+
+    Args:
+        training_time: Steps and step times.
+        tolerance: Share of the least time, above zero.
+        limits: The largest batch size; other limits are not looked at.
+
+    Returns:
+        Replicas; None where more still help at 2^20, or nothing is finite.
+
+    Raises:
+        InputError: `tolerance` is not positive.
+
+    Example:
+        >>> from rightbatch.step_time import ConstantCommunication
+        >>> law = TrainingTimeLaw(
+        ...     steps=ConvergenceLaw(min_steps=1000, min_examples=7e5),
+        ...     step_time=StepTimeLaw(
+        ...         seconds_per_example=0.001,
+        ...         saturation_batch_size=20,
+        ...         communication=ConstantCommunication(seconds=0.02),
+        ...     ),
+        ... )
+        >>> 680 < useful_replicas(law) < 720  # phi / (.05 M_T) = 700
+        True
+    """
+    positive("useful_replicas", "tolerance", tolerance)
+    most = None if limits is None else limits.max_batch_size
+    counts = _replica_grid(few=64, ratio=1.02)
+    counts = counts if most is None else counts[counts <= most]
+    local = np.geomspace(1, 2**20, LOCAL_POINTS)
+    if isinstance(training_time.step_time, StepTimeLaw):
+        # The time has a corner there, which is where it is often least.
+        knee = max(training_time.step_time.saturation_batch_size, 1.0)
+        local = np.unique(np.append(local, knee))
+    batches = local * counts[:, None]
+    if most is not None:
+        batches = np.minimum(batches, most)
+    times = np.asarray(training_time.seconds_to_target(batches, counts[:, None]))
+    least = np.where(times > 0, times, np.inf).min(1)
+    if not np.isfinite(least).any():
+        return None
+    # A larger batch is always faster here: the grid's end is no optimum.
+    if most is None and np.any(times[:, -1] <= least * (1 + 1e-9)):
+        return None
+    end = limit_seconds(training_time) if most is None else None
+    if end is None and most is None and least[-1] < least[-2] * (1 - 1e-4):
+        return None
+    goal = float(least.min() if end is None else min(least.min(), end))
+    near = np.flatnonzero(least <= goal * (1 + tolerance))
+    return int(counts[near[0]]) if near.size else None
+
+
+def limit_seconds(training_time: TrainingTimeLaw) -> float | None:
+    r"""Return the time to the target on ever more replicas.
+
+    .. math:: S_{\min} (D + \gamma M_T)
+
+    Args:
+        training_time: An inverse law and a step time with a knee.
+
+    Returns:
+        Seconds; None where eq. 10 does not hold: another law, or communication that
+        grows with the number of replicas.
+    """
+    equations = _constant_form(training_time)
+    return None if equations is None else equations.limit_seconds
+
+
+def _constant_form(training_time: TrainingTimeLaw) -> ClosedForm | None:
+    """Return eqs. 8 to 10 where they hold, with communication constant in P."""
+    steps, step_time = training_time.steps, training_time.step_time
+    steps = steps.law if isinstance(steps, FittedSteps) else steps
+    if not isinstance(steps, ConvergenceLaw) or not isinstance(step_time, StepTimeLaw):
+        return None
+    holds = (
+        steps.name == "inverse"
+        and steps.min_steps > 0
+        and step_time.seconds_per_example > 0
+        and step_time.overlap_exponent == 1
+        and step_time.evaluation is None
+        and step_time.communication.kind in {"none", "constant"}
+    )
+    return ClosedForm(convergence=steps, step_time=step_time) if holds else None
+
+
+def _replica_grid(few: int = 2**12, ratio: float = 1.002) -> FloatArray:
+    # All whole numbers at first, then ever wider steps.
+    num = int(np.log(MOST_REPLICAS / few) / np.log(ratio)) + 1
+    many = np.rint(np.geomspace(few, MOST_REPLICAS, num))
+    return np.unique(np.append(np.arange(1, few + 1), many)).astype(float)
 
 
 def _best_alone(training_time: TrainingTimeLaw, limits: BatchLimits) -> float:

@@ -1,6 +1,7 @@
 """Closed forms: eqs. 7 to 10."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
 from rightbatch.step_time import (
     ConstantCommunication,
+    Evaluation,
     LinearCommunication,
     NoCommunication,
 )
@@ -103,6 +105,99 @@ def test_closed_forms_are_the_minimum_over_real_batch_sizes(
         assert found.fun >= least * (1 - 1e-9)
     around = best * np.exp(np.linspace(-1e-4, 1e-4, 5))
     assert law.seconds_to_target(around, replicas).min() >= least * (1 - 1e-9)
+
+
+floors = st.builds(
+    ConvergenceLaw,
+    min_steps=st.floats(1, 1e4),
+    min_examples=st.floats(1, 1e6),
+    min_batch_size=st.one_of(st.just(0.0), st.floats(0.1, 1e3)),
+)
+checks = st.one_of(
+    st.none(),
+    st.builds(
+        Evaluation,
+        every=st.integers(1, 1000),
+        num_examples=st.integers(1, 10_000),
+        seconds_per_example=st.one_of(st.none(), st.floats(1e-6, 1e-2)),
+        shared=st.booleans(),
+    ),
+)
+
+
+def log_derivative(law, batch, replicas):
+    """Of the time by ln B: steps and step apart, so that nothing cancels."""
+    above = batch - law.steps.min_batch_size
+    examples = law.steps.min_examples / above
+    seconds = law.step_time.seconds_per_step(batch, replicas)
+    slope = law.step_time.seconds_per_example * batch / replicas
+    return (law.steps.min_steps + examples) * slope - examples * batch / above * seconds
+
+
+@given(convergence=floors, model=step_times, check=checks, replicas=st.integers(1, 300))
+def test_with_checks_and_a_floor_the_closed_form_is_the_numerical_optimum(
+    convergence, model, check, replicas
+):
+    model = replace(model, evaluation=check)
+    plan = ClosedForm(convergence=convergence, step_time=model)
+    law = TrainingTimeLaw(steps=convergence, step_time=model)
+    best, least = plan.optimal_batch_size(replicas), plan.optimal_seconds(replicas)
+    assert law.seconds_to_target(best, replicas) == pytest.approx(least, rel=1e-9)
+    # Past the knee the derivative by ln B changes its sign once: the root is the best.
+    knee = model.saturation_batch_size * replicas
+    start = max(knee, convergence.min_batch_size * (1 + 1e-9) + 1e-9)
+    if log_derivative(law, start, replicas) >= 0:
+        assert best == pytest.approx(knee, rel=1e-9)
+        return
+    end = start
+    while log_derivative(law, end, replicas) < 0:
+        end *= 2
+    root = optimize.brentq(
+        lambda batch: log_derivative(law, batch, replicas), start, end, rtol=1e-14
+    )
+    assert best == pytest.approx(root, rel=1e-9)
+
+
+def test_the_best_whole_batch_is_next_to_the_closed_form():
+    model = replace(
+        PERRONE.step_time, evaluation=Evaluation(every=100, num_examples=2000)
+    )
+    plan = ClosedForm(convergence=PERRONE.steps, step_time=model)
+    law = TrainingTimeLaw(steps=PERRONE.steps, step_time=model)
+    grid = np.arange(1, 5000) * 4
+    seconds = law.seconds_to_target(grid, 4)
+    assert abs(grid[seconds.argmin()] - plan.optimal_batch_size(4)) <= 4
+    # delta + gamma_CV M_CV / N = .02 + .02 stands where .02 stood.
+    assert plan.optimal_batch_size(4) == pytest.approx(236.643 * math.sqrt(2), rel=1e-5)
+    assert plan.optimal_batch_size(1) == pytest.approx(math.sqrt(700 * 0.02 / 0.001))
+
+
+@given(convergence=floors, model=step_times, replicas=st.integers(1, 300))
+def test_a_floor_changes_branch_where_it_says(convergence, model, replicas):
+    assume(model.communication.kind != "linear" and replicas > 1)
+    plan = ClosedForm(convergence=convergence, step_time=model)
+    assume(abs(replicas / max(plan.branch_point, 1e-300) - 1) > 1e-6)
+    knee = model.saturation_batch_size * replicas
+    saturated = plan.optimal_batch_size(replicas) <= knee * (1 + 1e-12)
+    assert saturated == (replicas > plan.branch_point)
+
+
+def test_no_closed_form_where_communication_hides_behind_computing():
+    with pytest.raises(
+        InputError, match="`overlap_exponent` must be 1, got 2.*plan_batch_size finds"
+    ):
+        closed_form(overlap_exponent=2)
+    alone = closed_form(overlap_exponent=2, communication=NoCommunication())
+    assert alone.optimal_batch_size(1) == 20
+
+
+def test_no_branch_point_where_checks_are_shared():
+    check = Evaluation(every=10, num_examples=1000, shared=True)
+    plan = closed_form(evaluation=check)
+    with pytest.raises(InputError, match="checks shared among replicas"):
+        _ = plan.branch_point
+    with pytest.raises(InputError, match="checks shared among replicas"):
+        _ = plan.limit_seconds
 
 
 @given(convergence=convergences, model=step_times, replicas=st.integers(1, 300))

@@ -122,6 +122,23 @@ def test_intervals_of_a_plan_are_quantiles_of_the_closed_form_of_each_draw():
     assert "to" in str(plan_batch_sizes(PERRONE, [4], draws=draws))
 
 
+def test_speed_ups_are_drawn_from_both_fits_together():
+    steps = drawn_steps()
+    draws = PlanDraws(steps=steps, step_time=step_time())
+    one, four = plan_batch_sizes(PERRONE, [1, 4], draws=draws).entries
+    assert (one.intervals.speedup.low, one.intervals.speedup.high) == (1, 1)
+    alone = (steps.min_steps + steps.min_examples / 20) * 0.02
+    here = four.batch_size
+    both = (steps.min_steps + steps.min_examples / here) * (0.02 + 0.001 * here / 4)
+    expected = np.quantile(alone / both, [0.05, 0.95])
+    found = four.intervals.speedup
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
+    assert found.low < four.speedup < found.high
+    form = four.to_dict()
+    assert form["speedup_interval"]["value"] == four.speedup
+    assert form["probability_within_5_percent"]["value"] == 1
+
+
 def test_step_times_that_are_uncertain_widen_the_plan():
     sizes = 2.0 ** np.arange(11)
     generator = np.random.default_rng(0)

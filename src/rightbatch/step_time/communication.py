@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rightbatch._checks import nonnegative, positive
+from rightbatch._checks import nonnegative
 from rightbatch.fitting import FloatArray
 
 
@@ -37,7 +37,7 @@ class NoCommunication:
 
     def comm_seconds(self, num_replicas: ArrayLike) -> Any:
         """Return 0, a float or an array of the shape of `num_replicas`."""
-        return _beyond_one(num_replicas, 0.0)
+        return beyond_one(num_replicas, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -64,7 +64,7 @@ class ConstantCommunication:
 
     def comm_seconds(self, num_replicas: ArrayLike) -> Any:
         """Return seconds per step; 0 at one replica."""
-        return _beyond_one(num_replicas, self.seconds)
+        return beyond_one(num_replicas, self.seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -94,50 +94,7 @@ class LinearCommunication:
     def comm_seconds(self, num_replicas: ArrayLike) -> Any:
         """Return seconds per step; 0 at one replica."""
         replicas = np.asarray(num_replicas, dtype=float)
-        return _beyond_one(replicas, self.seconds_per_replica * replicas)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"kind": self.kind, **asdict(self)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingCommunication:
-    r"""A ring all-reduce: 2(P - 1) rounds, each passing on 1/P of the bytes.
-
-    .. math:: \Delta(P) = 2 (P - 1) l + 2 \frac{P - 1}{P} \frac{n}{\text{bandwidth}}
-
-    Args:
-        latency_seconds: Time to start one round, l.
-        bytes_per_second: Bandwidth of each link.
-        num_bytes: Bytes to be summed, n; four for each float32 parameter.
-
-    Example:
-        >>> ring = RingCommunication(
-        ...     latency_seconds=0.0, bytes_per_second=1e9, num_bytes=1e8
-        ... )
-        >>> round(ring.comm_seconds(4), 9)
-        0.15
-    """
-
-    latency_seconds: float
-    bytes_per_second: float
-    num_bytes: float
-    kind: ClassVar[str] = "ring"
-
-    def __post_init__(self) -> None:
-        nonnegative("RingCommunication", "latency_seconds", self.latency_seconds)
-        positive("RingCommunication", "bytes_per_second", self.bytes_per_second)
-        nonnegative("RingCommunication", "num_bytes", self.num_bytes)
-
-    def comm_seconds(self, num_replicas: ArrayLike) -> Any:
-        """Return seconds per step; 0 at one replica."""
-        replicas = np.asarray(num_replicas, dtype=float)
-        rounds = 2 * (replicas - 1)
-        transfer = self.num_bytes / self.bytes_per_second
-        return _beyond_one(
-            replicas, rounds * self.latency_seconds + rounds / replicas * transfer
-        )
+        return beyond_one(replicas, self.seconds_per_replica * replicas)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -147,7 +104,15 @@ class RingCommunication:
 NO_COMMUNICATION = NoCommunication()
 
 
-def _beyond_one(num_replicas: ArrayLike, seconds: ArrayLike) -> float | FloatArray:
-    # One replica has nobody to talk to, whatever the formula gives at P = 1.
+def beyond_one(num_replicas: ArrayLike, seconds: ArrayLike) -> float | FloatArray:
+    """Return seconds, 0 at one replica: it has nobody to talk to.
+
+    Args:
+        num_replicas: P, any shape.
+        seconds: What the formula gives, P = 1 included.
+
+    Returns:
+        A float for a number, else an array.
+    """
     values = np.where(np.asarray(num_replicas) > 1, seconds, 0.0)
     return float(values) if values.ndim == 0 else values

@@ -1,20 +1,21 @@
-"""The least-squares surface of a step-time law: the knee searched, the rest solved.
+"""The law of least squares on timed steps: the knee searched, the rest solved.
 
-For a fixed knee the law is linear in overhead, time per example and communication,
-none of which may be negative. With at most three terms every choice of which are zero
-is tried, for all knees (and all bootstrap draws) at once: exact, and nothing iterates.
+For a fixed knee the law is linear in overhead, time per example and communication.
+With an overlap exponent the law is no longer linear, but it is homogeneous in the
+times of computing and communicating, so its linearisation around any law has no
+constant term: the same terms, each multiplied by its pace.
 """
 
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rightbatch.fitting import FloatArray
+from rightbatch.step_time.law import overlapped
+from rightbatch.step_time.surface import Surface
 
-# Keeps a term that copies another one invertible; in units of a term's own square.
-_RIDGE = 1e-13
 _LOG_FIT_ROUNDS = 12
+_HALVINGS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +26,7 @@ class TimedRows:
         local: Local batch size, examples.
         seconds: Seconds per step.
         given: Communication seconds already known, not to be fitted.
-        column: Shape (rows, 0 or 1): what a fitted communication time multiplies.
+        column: Shape (rows, 0, 1 or 2): what fitted communication times multiply.
     """
 
     local: FloatArray
@@ -34,13 +35,13 @@ class TimedRows:
     column: FloatArray
 
     def terms(self, knees: FloatArray) -> FloatArray:
-        """Return what the coefficients multiply.
+        """Return what the coefficients multiply where nothing overlaps.
 
         Args:
             knees: Shape (k,), local examples.
 
         Returns:
-            Shape (k, rows, terms): one, max(local, knee), the communication column.
+            Shape (k, rows, terms): one, max(local, knee), the communication columns.
         """
         flat = np.maximum(self.local, knees[:, None])
         column = np.broadcast_to(self.column, (len(knees), *self.column.shape))
@@ -48,137 +49,78 @@ class TimedRows:
             [np.ones_like(flat)[..., None], flat[..., None], column], axis=-1
         )
 
-    def law(self, coefficients: FloatArray, knee: float) -> FloatArray:
-        """Return seconds per step, shape (rows,), never zero."""
-        law = self.terms(np.array([knee]))[0] @ coefficients + self.given
+    def law(self, fit: "LawFit") -> FloatArray:
+        """Return seconds per step of a law, shape (rows,), never zero."""
+        compute, comm = self.parts(fit)
+        law = fit.coefficients[0] + overlapped(compute, comm, fit.overlap_exponent)
         return np.maximum(law, 1e-3 * self.seconds)
 
+    def parts(self, fit: "LawFit") -> tuple[FloatArray, FloatArray]:
+        """Return seconds of computing past the fixed cost, and of communicating."""
+        compute = fit.coefficients[1] * np.maximum(self.local, fit.knee)
+        return compute, self.given + self.column @ fit.coefficients[2:]
+
+    def paces(self, fit: "LawFit") -> tuple[FloatArray, FloatArray]:
+        """Return how a step follows its computing and its communicating.
+
+        Args:
+            fit: The law around which.
+
+        Returns:
+            Derivatives of the joint time by either, shape (rows,) each; ones where
+            nothing overlaps.
+        """
+        compute, comm = self.parts(fit)
+        power = fit.overlap_exponent - 1
+        both = np.maximum(overlapped(compute, comm, fit.overlap_exponent), 1e-300)
+        return (compute / both) ** power, (comm / both) ** power
+
     def surface(
-        self, knees: FloatArray, law: FloatArray, ratios: FloatArray
-    ) -> "Surface":
+        self,
+        knees: FloatArray,
+        law: FloatArray,
+        ratios: FloatArray,
+        around: "LawFit | None" = None,
+    ) -> Surface:
         """Return the least squares of relative residuals around a law.
 
         Args:
             knees: Shape (k,).
             law: Seconds around which residuals are taken as relative, shape (rows,).
             ratios: Times over `law`, shape (rows, n), one column per data set.
+            around: Where the overlap is linearised; None where nothing overlaps.
 
         Returns:
             The surface over knees and data sets.
         """
-        given = (self.given / law)[:, None]
+        given, terms = self.given, self.terms(knees)
+        if around is not None:
+            compute, comm = self.paces(around)
+            given = given * comm
+            terms[:, :, 1] *= compute
+            terms[:, :, 2:] *= comm[:, None]
         return Surface(
-            terms=self.terms(knees) / law[:, None], values=ratios - given, knees=knees
+            terms=terms / law[:, None],
+            values=ratios - (given / law)[:, None],
+            knees=knees,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Surface:
-    """Sum of squares over knees and data sets, other coefficients at their best.
+class LawFit:
+    """The law with the least sum of squared residuals of ln(seconds).
 
     Args:
-        terms: Shape (k, rows, terms).
-        values: Shape (rows, n).
-        knees: Shape (k,).
+        coefficients: Overhead, time per example, communication; shape (terms,).
+        knee: Local batch size.
+        squares: Sum of squares.
+        overlap_exponent: The exponent it was fitted at.
     """
 
-    terms: FloatArray
-    values: FloatArray
-    knees: FloatArray
-    _scale: FloatArray = field(init=False)
-    _gram: FloatArray = field(init=False)
-    _moment: FloatArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        scale = np.sqrt(np.square(self.terms).sum(axis=1))
-        scale[scale == 0] = 1.0
-        terms = np.swapaxes(self.terms / scale[:, None, :], 1, 2)
-        object.__setattr__(self, "_scale", scale)
-        object.__setattr__(self, "_gram", terms @ np.swapaxes(terms, 1, 2))
-        object.__setattr__(self, "_moment", terms @ self.values)
-
-    def solve(self) -> tuple[FloatArray, FloatArray]:
-        """Return the best coefficients, none negative, and their sum of squares.
-
-        Returns:
-            Coefficients of shape (k, terms, n) and sums of squares of shape (k, n).
-        """
-        best = np.zeros_like(self._moment)
-        total = (self.values**2).sum(0)
-        least = np.broadcast_to(total, (len(self.knees), len(total))).copy()
-        for chosen in _choices(best.shape[1]):
-            _, solved, squares = self._face(chosen)
-            better = (solved >= 0).all(1) & (squares < least)
-            least = np.where(better, squares, least)
-            best = np.where(better[:, None], 0.0, best)
-            for place, term in enumerate(chosen):
-                best[:, term] = np.where(better, solved[:, place], best[:, term])
-        return best / self._scale[:, :, None], np.maximum(least, 0.0)
-
-    def best(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return coefficients (terms, n), knees (n,) and sums of squares (n,)."""
-        coefficients, squares = self.solve()
-        place = squares.argmin(0)
-        draw = np.arange(len(place))
-        least: FloatArray = squares[place, draw]
-        return coefficients[place, :, draw].T, self.knees[place], least
-
-    def limits(self, term: int, threshold: float) -> tuple[float, float]:
-        """Return the range of one coefficient within a sum of squares.
-
-        For each knee the region is an ellipsoid cut off where a coefficient would be
-        negative; an extreme of it is an extreme of the ellipsoid on one of its faces.
-
-        Args:
-            term: Which coefficient.
-            threshold: Largest sum of squares inside; of the first data set.
-
-        Returns:
-            Smallest and largest value over all knees; NaN where nothing is inside.
-        """
-        found = [np.empty(0)]
-        for chosen in _choices(self.terms.shape[2]):
-            inverse, solved, squares = self._face(chosen)
-            solved, room = solved[:, :, 0], threshold - squares[:, 0]
-            if term not in chosen:
-                inside = (solved >= 0).all(1) & (room >= 0)
-                found.append(np.zeros(int(inside.sum())))
-                continue
-            place = chosen.index(term)
-            column = inverse[:, :, place]
-            reach = np.sqrt(np.maximum(room, 0) / column[:, place])[:, None] * column
-            for corner in (solved - reach, solved + reach):
-                inside = (corner >= 0).all(1) & (room >= 0)
-                found.append((corner[:, place] / self._scale[:, term])[inside])
-        values = np.concatenate(found)
-        return (values.min(), values.max()) if len(values) else (np.nan, np.nan)
-
-    def _face(
-        self, chosen: tuple[int, ...]
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        # The fit in which only the chosen coefficients may differ from zero.
-        rows = list(chosen)
-        gram = self._gram[:, rows][:, :, rows]
-        ridged = gram + _RIDGE * np.eye(len(rows))
-        inverse = np.asarray(np.linalg.inv(ridged), dtype=float)
-        moment = self._moment[:, rows]
-        solved = inverse @ moment
-        solved += inverse @ (moment - gram @ solved)  # takes the ridge out again
-        # True of any coefficients, so terms that copy each other cannot flatter.
-        squares = (
-            (self.values**2).sum(0)
-            - 2 * (solved * moment).sum(1)
-            + (solved * (gram @ solved)).sum(1)
-        )
-        return inverse, solved, squares
-
-
-def _choices(num_terms: int) -> list[tuple[int, ...]]:
-    return [
-        chosen
-        for size in range(1, num_terms + 1)
-        for chosen in combinations(range(num_terms), size)
-    ]
+    coefficients: FloatArray
+    knee: float
+    squares: float = np.inf
+    overlap_exponent: float = 1.0
 
 
 def knee_grid(local: FloatArray, num: int) -> FloatArray:
@@ -199,7 +141,12 @@ def knee_grid(local: FloatArray, num: int) -> FloatArray:
     return grid
 
 
-def log_fit(rows: TimedRows, knees: FloatArray) -> tuple[FloatArray, float, float]:
+def log_fit(
+    rows: TimedRows,
+    knees: FloatArray,
+    start: LawFit | None = None,
+    precision: float = 1e-7,
+) -> LawFit:
     """Return the law with the least sum of squared residuals of ln(seconds).
 
     Linearised around the law of the round before (Gauss and Newton); the knee is first
@@ -208,33 +155,78 @@ def log_fit(rows: TimedRows, knees: FloatArray) -> tuple[FloatArray, float, floa
     Args:
         rows: What was timed.
         knees: Grid of knees; a single one is held.
+        start: A law near the one sought, with the overlap exponent to be used; None
+            where nothing overlaps.
+        precision: Of the knee, relative.
 
     Returns:
-        Coefficients (terms,), the knee, and the sum of squares.
+        The law.
     """
-    best = _log_fit_on(rows, knees, rows.seconds)
+    same = 1e-3 * precision
+    best = _log_fit_on(rows, knees, start, same)
     step = 1.0 if len(knees) < 2 else (knees[-1] / knees[0]) ** (1 / (len(knees) - 1))
-    while step > 1 + 1e-7:
-        around = best[1] * step ** np.linspace(-1, 1, 33)
+    while step > 1 + precision:
+        around = best.knee * step ** np.linspace(-1, 1, 33)
         around = np.clip(around, knees[0], knees[-1])
-        found = _log_fit_on(rows, around, rows.law(best[0], best[1]))
-        best = min(best, found, key=lambda one: one[2])
+        found = _log_fit_on(rows, around, best, same)
+        best = min(best, found, key=lambda one: one.squares)
         step **= 1 / 12
     return best
 
 
 def _log_fit_on(
-    rows: TimedRows, knees: FloatArray, law: FloatArray
-) -> tuple[FloatArray, float, float]:
-    best = (np.empty(0), np.nan, np.inf)
+    rows: TimedRows, knees: FloatArray, start: LawFit | None, same: float
+) -> LawFit:
+    exponent = 1.0 if start is None else start.overlap_exponent
+    overlaps = exponent != 1
+    # Without a law to start from residuals are relative to the times themselves.
+    law = rows.seconds if start is None else rows.law(start)
+    best = start if overlaps else None
+    around = start if overlaps else None
     for _ in range(_LOG_FIT_ROUNDS):
         ratios = 1 + np.log(rows.seconds / law)
-        coefficients, knee, _ = rows.surface(knees, law, ratios[:, None]).best()
-        law = rows.law(coefficients[:, 0], float(knee[0]))
-        squares = float((np.log(rows.seconds / law) ** 2).sum())
-        settled = abs(squares - best[2]) <= 1e-10 * squares
-        if squares < best[2]:
-            best = (coefficients[:, 0], float(knee[0]), squares)
-        if settled or squares >= best[2] * 1.5:
+        solved, knee, _ = rows.surface(knees, law, ratios[:, None], around).best()
+        found = LawFit(
+            coefficients=solved[:, 0], knee=float(knee[0]), overlap_exponent=exponent
+        )
+        found = law_fit(rows, found)
+        if overlaps and around is not None:
+            found = _shortened(rows, around, found)
+        law = rows.law(found)
+        last = np.inf if best is None else best.squares
+        settled = abs(found.squares - last) <= same * found.squares
+        if best is None or found.squares < best.squares:
+            best = found
+        if settled or found.squares >= best.squares * 1.5:
             break
+        around = found if overlaps else None
+    assert best is not None
     return best
+
+
+def law_fit(rows: TimedRows, fit: LawFit) -> LawFit:
+    """Return a law with its sum of squares on some rows.
+
+    Args:
+        rows: What was timed.
+        fit: The law; its own sum of squares is not looked at.
+
+    Returns:
+        The same law.
+    """
+    squares = float((np.log(rows.seconds / rows.law(fit)) ** 2).sum())
+    return replace(fit, squares=squares)
+
+
+def _shortened(rows: TimedRows, before: LawFit, found: LawFit) -> LawFit:
+    # A strong overlap bends so sharply that a full step may go too far.
+    for _ in range(_HALVINGS):
+        if found.squares <= before.squares:
+            break
+        shorter = replace(
+            found,
+            coefficients=(before.coefficients + found.coefficients) / 2,
+            knee=(before.knee * found.knee) ** 0.5,
+        )
+        found = law_fit(rows, shorter)
+    return found

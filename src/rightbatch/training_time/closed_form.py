@@ -1,7 +1,10 @@
 r"""Optimal batch size and time in closed form: eqs. 7 to 10 of Perrone et al. (2019).
 
-The fixed cost `o` of a step joins the communication: D(P) = o + Delta(P) stands where
-the paper has its constant delta.
+The fixed cost `o` of a step and its part `e` of the checks (eq. 6) join the
+communication: D(P) = o + e(P) + Delta(P) stands where the paper has its constant delta.
+
+A floor F of the convergence law moves the origin: with x = B - F the time is again of
+the paper's form, with D + gamma F / P in the place of D.
 """
 
 import math
@@ -22,17 +25,17 @@ from rightbatch.step_time import StepTimeLaw
 class ClosedForm:
     r"""The plan where steps follow the inverse law and step times the law with a knee.
 
-    .. math:: T_C(B, P) = (S_{\min} + E_{\min}/B)
+    .. math:: T_C(B, P) = (S_{\min} + E_{\min}/(B - F))
         \left[\gamma \max(B/P, M_T) + D(P)\right]
 
     Args:
-        convergence: Inverse law with `min_steps` above zero.
-        step_time: Law with `seconds_per_example` above zero.
+        convergence: Inverse law with `min_steps` above zero, or one with a floor F.
+        step_time: Law with `seconds_per_example` above zero, without overlap.
 
     Raises:
         InputError: A law has no optimum in closed form: S_min is not positive, so that
             larger batches never cost more examples; or the knee exponent is not 1; or
-            a step's time does not grow.
+            a step's time does not grow; or communication overlaps with computing.
 
     Example:
         >>> from rightbatch.step_time import ConstantCommunication
@@ -68,6 +71,12 @@ class ClosedForm:
                 "plan_batch_size finds the optimum of any law",
             )
         positive(who, "seconds_per_example", self.step_time.seconds_per_example)
+        law = self.step_time
+        if law.overlap_exponent != 1 and law.communication.kind != "none":
+            raise InputError(
+                f"{who}: `overlap_exponent` must be 1, got {law.overlap_exponent:g}.",
+                "plan_batch_size finds the optimum of any law",
+            )
 
     @property
     def branch_point(self) -> float:
@@ -75,13 +84,16 @@ class ClosedForm:
 
         .. math:: P = E_{\min} D / (\gamma M_T^2 S_{\min})
 
-        The condition of eq. 10. It speaks of two replicas or more.
+        The condition of eq. 10. It speaks of two replicas or more. With a floor F it
+        is the larger root of :math:`(M_T P - F)^2 = \phi (D P / \gamma + F)`.
 
         Raises:
             InputError: Communication is not constant in P.
         """
-        knee = self.step_time.saturation_batch_size
-        return self._trade * self._constant_fixed() / knee**2
+        knee, floor = self.step_time.saturation_batch_size, self._floor
+        half = knee * floor + self._trade * self._constant_fixed() / 2
+        product = floor * (floor - self._phi)
+        return (half + math.sqrt(half**2 - knee**2 * product)) / knee**2
 
     @property
     def limit_seconds(self) -> float:
@@ -99,7 +111,8 @@ class ClosedForm:
     def optimal_batch_size(self, num_replicas: ArrayLike = 1) -> Any:
         r"""Return the batch size that reaches the target soonest (eqs. 8 and 9).
 
-        .. math:: B = \max\left(\sqrt{E_{\min} D(P) P / (S_{\min} \gamma)}, M_T P\right)
+        .. math:: B = \max\left(F + \sqrt{\frac{E_{\min}}{S_{\min}}
+            \left(\frac{D(P) P}{\gamma} + F\right)}, M_T P\right)
 
         Args:
             num_replicas: P, any shape.
@@ -117,7 +130,9 @@ class ClosedForm:
         .. math::
             \left(\sqrt{D S_{\min}} + \sqrt{E_{\min} \gamma / P}\right)^2
             \quad\text{or, where the knee binds,}\quad
-            (S_{\min} + E_{\min} / (M_T P)) (D + \gamma M_T)
+            (S_{\min} + E_{\min} / (M_T P - F)) (D + \gamma M_T)
+
+        with D + gamma F / P for D in the first.
 
         Args:
             num_replicas: P, any shape. At P = 1 there is no communication.
@@ -127,8 +142,8 @@ class ClosedForm:
         """
         first, second = self._roots(num_replicas)
         law, knee = self.step_time, self._knee(num_replicas)
-        step = law.seconds_per_example * law.saturation_batch_size + first**2 / (
-            self.convergence.min_steps
+        step = law.seconds_per_example * law.saturation_batch_size + self._fixed(
+            num_replicas
         )
         saturated = self.convergence.steps(knee) * step
         balanced = self._balanced(num_replicas) > knee
@@ -161,10 +176,12 @@ class ClosedForm:
         if first == 0:
             slope = self.step_time.seconds_per_example / num_replicas
             return knee, (allowed - second**2) / (self.convergence.min_steps * slope)
-        # T_C = a^2 + b^2 + 2 a b cosh(ln(B / B_balanced)) wherever B >= M_T P.
+        # T_C = a^2 + b^2 + 2 a b cosh(ln(x / x_balanced)) wherever B >= M_T P.
         reach = math.acosh((allowed - first**2 - second**2) / (2 * first * second))
-        balanced = float(self._balanced(num_replicas))
-        return max(balanced * math.exp(-reach), knee), balanced * math.exp(reach)
+        floor = self._floor
+        above = float(self._balanced(num_replicas)) - floor
+        low, high = (floor + above * math.exp(sign * reach) for sign in (-1, 1))
+        return max(low, knee), high
 
     def regret(self, batch_size: ArrayLike, num_replicas: float = 1) -> Any:
         r"""Return the share of time that a batch size loses against the best.
@@ -184,13 +201,21 @@ class ClosedForm:
         return _plain(steps * seconds / self.optimal_seconds(num_replicas) - 1)
 
     @property
+    def _phi(self) -> float:
+        return self.convergence.min_examples / self.convergence.min_steps
+
+    @property
     def _trade(self) -> float:
-        phi = self.convergence.min_examples / self.convergence.min_steps
-        return phi / self.step_time.seconds_per_example
+        return self._phi / self.step_time.seconds_per_example
+
+    @property
+    def _floor(self) -> float:
+        return self.convergence.min_batch_size
 
     def _fixed(self, num_replicas: ArrayLike) -> FloatArray:
-        comm = self.step_time.communication.comm_seconds(num_replicas)
-        return self.step_time.overhead_seconds + np.asarray(comm, dtype=float)
+        law = self.step_time
+        comm = np.asarray(law.communication.comm_seconds(num_replicas), dtype=float)
+        return law.overhead_seconds + law.evaluation_seconds(num_replicas) + comm
 
     def _constant_fixed(self) -> float:
         communication = self.step_time.communication
@@ -199,11 +224,18 @@ class ClosedForm:
                 "ClosedForm: `communication` must be none or constant for a branch "
                 f"point or a limit, got {communication.kind}."
             )
+        evaluation = self.step_time.evaluation
+        if evaluation is not None and evaluation.shared:
+            raise InputError(
+                "ClosedForm: a branch point or a limit needs a fixed cost constant in "
+                "P, and checks shared among replicas are not."
+            )
         return float(self._fixed(2))
 
     def _balanced(self, num_replicas: ArrayLike) -> FloatArray:
         replicas = np.asarray(num_replicas, dtype=float)
-        return np.sqrt(self._trade * self._fixed(replicas) * replicas)
+        area = self._trade * self._fixed(replicas) * replicas
+        return self._floor + np.sqrt(area + self._phi * self._floor)
 
     def _knee(self, num_replicas: ArrayLike) -> FloatArray:
         replicas = np.asarray(num_replicas, dtype=float)
@@ -213,9 +245,9 @@ class ClosedForm:
         # a and b: roots of the time that fixed costs, and that examples, cannot avoid.
         replicas = np.asarray(num_replicas, dtype=float)
         law = self.convergence
-        first = np.sqrt(self._fixed(replicas) * law.min_steps)
         per_example = self.step_time.seconds_per_example / replicas
-        return first, np.sqrt(law.min_examples * per_example)
+        fixed = self._fixed(replicas) + per_example * self._floor
+        return np.sqrt(fixed * law.min_steps), np.sqrt(law.min_examples * per_example)
 
 
 def _plain(values: FloatArray) -> float | FloatArray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
 from rightbatch.training_time.law import NO_LIMITS, BatchLimits, TrainingTimeLaw
 from rightbatch.training_time.search import (
@@ -13,14 +14,22 @@ from rightbatch.training_time.search import (
     best_batch_size,
     limited_by,
     range_around,
+    served_range,
+)
+from rightbatch.training_time.support import (
+    fitted_range_of,
+    limits_of,
+    noise_is_known,
 )
 from rightbatch.training_time.uncertainty import (
+    LEVEL,
+    WITHIN,
     PlanDraws,
     PlanIntervals,
+    beyond_runs,
     plan_intervals,
+    unknown_intervals,
 )
-
-WITHIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,8 @@ class PlanEntry:
         within_5_percent: Range of batch sizes that take at most 5 % longer.
         intervals: How well all this is known; None where no draws were given.
         extrapolated: The batch size lies outside those at which steps were fitted.
+        batch_size_is_lower_bound: True where S_min is not above zero, so that the law
+            has no best batch size and the largest one run stands in for it.
         idle_replicas: Replicas better left idle, as fewer were faster in this plan.
         warnings: What to know before training, one sentence each.
     """
@@ -59,6 +70,7 @@ class PlanEntry:
     within_5_percent: tuple[int, int]
     intervals: PlanIntervals | None = None
     extrapolated: bool = False
+    batch_size_is_lower_bound: bool = False
     idle_replicas: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -69,6 +81,7 @@ class PlanEntry:
             "num_replicas": self.num_replicas,
             "batch_size": self.batch_size,
             "batch_size_interval": known and known.batch_size.to_dict(),
+            "batch_size_is_lower_bound": self.batch_size_is_lower_bound,
             "lr": self.lr,
             "micro_batch_size": self.micro_batch_size,
             "accumulation_steps": self.accumulation_steps,
@@ -78,7 +91,13 @@ class PlanEntry:
             "seconds_interval": known and known.seconds.to_dict(),
             "seconds_per_step": self.seconds_per_step,
             "regret": known and known.regret.to_dict(),
+            "probability_within_5_percent": (
+                known
+                and known.probability_within_5_percent
+                and known.probability_within_5_percent.to_dict()
+            ),
             "speedup": self.speedup,
+            "speedup_interval": known and known.speedup.to_dict(),
             "limited_by": self.limited_by,
             "within_5_percent": list(self.within_5_percent),
             "extrapolated": self.extrapolated,
@@ -96,6 +115,11 @@ class Plan:
     """
 
     entries: tuple[PlanEntry, ...]
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """True where a batch size is the largest one run, for want of a best one."""
+        return any(entry.batch_size_is_lower_bound for entry in self.entries)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -134,20 +158,25 @@ def plan_batch_size(
 ) -> PlanEntry:
     """Return the batch size that reaches the target soonest on P replicas.
 
+    Where the law's S_min is not above zero there is no best batch size: the largest
+    one run is the limit, and the entry says that it is a lower bound.
+
     Args:
         training_time: Any models of steps and of step times.
         num_replicas: P.
         limits: What can be served: data set, memory, candidates.
-        draws: Drawn laws, for intervals.
+        draws: Drawn laws, for intervals. Where the steps are a fit that cannot give
+            any, since nothing tells its noise, all intervals are unbounded.
         lr_for: Learning rate of a batch size.
-        fitted_range: Smallest and largest batch size at which steps were fitted.
+        fitted_range: Smallest and largest batch size at which steps were fitted; not
+            needed where the steps are a fit.
 
     Returns:
         The plan for this number of replicas.
 
     Raises:
-        InputError: Nothing can be served, or time falls without end and there is no
-            `max_batch_size`.
+        InputError: Nothing can be served, or time falls without end and there is
+            neither a `max_batch_size` nor the range of the runs.
         NotReachedError: No batch size has a finite time.
 
     Example:
@@ -165,13 +194,29 @@ def plan_batch_size(
         >>> entry.batch_size, entry.limited_by, entry.within_5_percent
         (236, 'balance', (144, 392))
     """
-    best = best_batch_size(training_time, num_replicas, limits)
+    known = fitted_range or fitted_range_of(training_time.steps)
+    if known is None:
+        _check_bounded(training_time, limits)
+    bounds = (training_time.steps, limits)
+    single = limits_of(*bounds, 1, known)
+    bounded = limits_of(*bounds, num_replicas, known)
+    best = best_batch_size(training_time, num_replicas, bounded)
+    first = best_batch_size(training_time, 1, single)
     steps = float(training_time.steps.steps(best))
     seconds = float(training_time.seconds_as_served(best, num_replicas, limits))
-    first = best_batch_size(training_time, 1, limits)
     alone = float(training_time.seconds_as_served(first, 1, limits))
     micro, passes = limits.split(best, num_replicas)
-    within = range_around(training_time, num_replicas, limits, best, WITHIN)
+    within = range_around(training_time, num_replicas, bounded, best, WITHIN)
+    _, high = served_range(num_replicas, bounded)
+    is_bound = bounded is not limits and best > high - num_replicas
+    intervals, expected = None, (steps, seconds, alone / seconds)
+    if draws is None and not noise_is_known(training_time.steps):
+        intervals = unknown_intervals(best, expected, LEVEL)
+    if draws is not None:
+        within_runs = (draws, num_replicas, bounded)
+        intervals = plan_intervals(*within_runs, (best, first), expected)
+        if is_bound:
+            intervals = beyond_runs(intervals, draws, num_replicas, limits, best)
     entry = PlanEntry(
         num_replicas=int(num_replicas),
         batch_size=best,
@@ -182,15 +227,15 @@ def plan_batch_size(
         seconds=seconds,
         seconds_per_step=seconds / steps,
         speedup=alone / seconds,
-        limited_by=limited_by(training_time, num_replicas, limits, best),
+        limited_by="dataset"
+        if is_bound
+        else limited_by(training_time, num_replicas, bounded, best),
         within_5_percent=within,
-        intervals=None
-        if draws is None
-        else plan_intervals(draws, num_replicas, limits, best, (steps, seconds)),
-        extrapolated=fitted_range is not None
-        and not fitted_range[0] <= best <= fitted_range[1],
+        intervals=intervals,
+        extrapolated=known is not None and not known[0] <= best <= known[1],
+        batch_size_is_lower_bound=is_bound,
     )
-    return replace(entry, warnings=tuple(_warnings(entry, fitted_range)))
+    return replace(entry, warnings=tuple(_warnings(entry, known)))
 
 
 def plan_batch_sizes(
@@ -237,6 +282,19 @@ def plan_batch_sizes(
     return Plan(entries=tuple(_with_idle(entry, entries) for entry in entries))
 
 
+def _check_bounded(training_time: TrainingTimeLaw, limits: BatchLimits) -> None:
+    # Such a law runs out of steps somewhere, and just before it is a senseless plan.
+    law = training_time.steps
+    if not isinstance(law, ConvergenceLaw) or law.min_steps >= 0:
+        return
+    if limits.max_batch_size is None and limits.candidates is None:
+        raise InputError(
+            "plan: `min_steps` must be above 0 where nothing limits the batch size, "
+            f"got {law.min_steps:g}: larger batches cost no extra examples.",
+            "give a `fitted_range`, a fit instead of its law, or a `max_batch_size`",
+        )
+
+
 def _with_idle(entry: PlanEntry, entries: Sequence[PlanEntry]) -> PlanEntry:
     seconds = {1: entry.seconds * entry.speedup}
     seconds |= {other.num_replicas: other.seconds for other in entries}
@@ -275,7 +333,12 @@ def _warnings(entry: PlanEntry, fitted_range: tuple[float, float] | None) -> lis
             f"Batch size {batch} cannot be shared evenly by {count} replicas in equal "
             f"passes; a step takes as long as {shared} examples do."
         )
-    if entry.limited_by == "dataset":
+    if entry.batch_size_is_lower_bound:
+        said.append(
+            "S_min is not above 0, so no batch size is too large for this law: "
+            f"{batch} is the largest its runs support, a lower bound of the best one."
+        )
+    elif entry.limited_by == "dataset":
         said.append(
             f"On {count} replicas the largest batch size allowed, {batch}, is best; "
             "a larger one would be faster still."
@@ -306,7 +369,7 @@ def _row(entry: PlanEntry) -> tuple[str, ...]:
         interval = " to ".join(ends)
     return (
         str(entry.num_replicas),
-        str(entry.batch_size),
+        f"{'>=' * entry.batch_size_is_lower_bound}{entry.batch_size}",
         interval,
         f"{low} to {high}",
         "-" if entry.lr is None else f"{entry.lr:.3g}",

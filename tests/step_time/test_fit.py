@@ -1,22 +1,26 @@
+"""Fits of the step-time law."""
+
 import math
 
 import numpy as np
 import oracles
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from rightbatch.errors import InputError
 from rightbatch.step_time import (
     ConstantCommunication,
+    HalvingDoublingCommunication,
     LinearCommunication,
     MeasuredStepTime,
     NoCommunication,
     RingCommunication,
+    ShardedCommunication,
     StepTimeLaw,
+    TwoLevelCommunication,
     fit_step_time,
 )
-from rightbatch.step_time.profile import Surface
+from rightbatch.step_time.surface import Surface
 
 SIZES = 2.0 ** np.arange(11)
 KNEE_LAW = StepTimeLaw(
@@ -27,157 +31,20 @@ KINDS = [
     ConstantCommunication(seconds=0.02),
     LinearCommunication(seconds_per_replica=0.005),
     RingCommunication(latency_seconds=1e-4, bytes_per_second=1e9, num_bytes=4e7),
+    HalvingDoublingCommunication(
+        latency_seconds=1e-4, bytes_per_second=1e9, num_bytes=4e7
+    ),
+    ShardedCommunication(latency_seconds=1e-4, bytes_per_second=1e9, num_bytes=4e7),
+    TwoLevelCommunication(
+        replicas_per_node=4,
+        inner_latency_seconds=1e-5,
+        inner_bytes_per_second=1e10,
+        outer_latency_seconds=1e-4,
+        outer_bytes_per_second=1e9,
+        num_bytes=4e7,
+    ),
 ]
 seconds = st.floats(1e-6, 10)
-
-
-# --- communication ---
-
-
-@pytest.mark.parametrize("communication", KINDS, ids=lambda one: one.kind)
-def test_one_replica_has_nobody_to_talk_to(communication):
-    assert communication.comm_seconds(1) == 0
-    assert communication.comm_seconds([[1, 2], [4, 1]]).shape == (2, 2)
-    assert np.all(communication.comm_seconds([1, 1]) == 0)
-
-
-@pytest.mark.parametrize("communication", KINDS, ids=lambda one: one.kind)
-def test_the_json_form_of_communication_names_its_kind_and_rebuilds_it(communication):
-    form = communication.to_dict()
-    assert form.pop("kind") == communication.kind
-    assert type(communication)(**form) == communication
-
-
-def test_all_reduce_is_constant_and_a_parameter_server_linear_in_replicas():
-    assert KINDS[1].comm_seconds([2, 8, 64]).tolist() == [0.02, 0.02, 0.02]
-    assert KINDS[2].comm_seconds([2, 8, 64]) == pytest.approx([0.01, 0.04, 0.32])
-
-
-@pytest.mark.parametrize("num_replicas", [2, 3, 4, 7, 16])
-def test_the_ring_formula_is_a_simulated_ring(num_replicas):
-    given_ring = {"latency_seconds": 3e-4, "bytes_per_second": 2e8, "num_bytes": 5e7}
-    simulated = oracles.ring_all_reduce_seconds(num_replicas, **given_ring)
-    formula = RingCommunication(**given_ring).comm_seconds(num_replicas)
-    assert formula == pytest.approx(simulated, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: ConstantCommunication(seconds=-1), "ConstantCommunication: `seconds`"),
-        (
-            lambda: LinearCommunication(seconds_per_replica=math.nan),
-            "LinearCommunication: `seconds_per_replica`",
-        ),
-        (
-            lambda: RingCommunication(
-                latency_seconds=-1, bytes_per_second=1, num_bytes=1
-            ),
-            "RingCommunication: `latency_seconds`",
-        ),
-        (
-            lambda: RingCommunication(
-                latency_seconds=0, bytes_per_second=0, num_bytes=1
-            ),
-            "RingCommunication: `bytes_per_second`",
-        ),
-        (
-            lambda: RingCommunication(
-                latency_seconds=0, bytes_per_second=1, num_bytes=-1
-            ),
-            "RingCommunication: `num_bytes`",
-        ),
-        (
-            lambda: StepTimeLaw(seconds_per_example=-1, saturation_batch_size=1),
-            "StepTimeLaw: `seconds_per_example`",
-        ),
-        (
-            lambda: StepTimeLaw(seconds_per_example=1, saturation_batch_size=0),
-            "StepTimeLaw: `saturation_batch_size`",
-        ),
-        (
-            lambda: StepTimeLaw(
-                seconds_per_example=1, saturation_batch_size=1, overhead_seconds=-1
-            ),
-            "StepTimeLaw: `overhead_seconds`",
-        ),
-        (
-            lambda: StepTimeLaw(seconds_per_example=0, saturation_batch_size=1),
-            "must be positive, got 0 for both: a step takes time",
-        ),
-    ],
-)
-def test_a_law_of_impossible_times_is_refused(make, words):
-    with pytest.raises(InputError, match=words):
-        make()
-
-
-# --- the law and the measured times ---
-
-
-@given(
-    per_example=seconds,
-    knee=st.floats(1, 1e3),
-    overhead=seconds,
-    share=st.floats(1, 1e4),
-)
-def test_a_step_is_flat_below_the_knee_and_straight_above(
-    per_example, knee, overhead, share
-):
-    law = StepTimeLaw(
-        seconds_per_example=per_example,
-        saturation_batch_size=knee,
-        overhead_seconds=overhead,
-    )
-    compute = law.seconds_per_step(share) - overhead
-    expected = per_example * (share if share > knee else knee)
-    assert compute == pytest.approx(expected, rel=1e-9, abs=1e-9 * overhead)
-
-
-@given(batch=st.floats(1, 1e5), replicas=st.integers(1, 512))
-@pytest.mark.parametrize("communication", KINDS, ids=lambda one: one.kind)
-def test_replicas_share_the_batch_and_add_communication(communication, batch, replicas):
-    law = StepTimeLaw(
-        seconds_per_example=1e-3, saturation_batch_size=3, communication=communication
-    )
-    alone = law.seconds_per_step(batch / replicas)
-    together = law.seconds_per_step(batch, replicas)
-    assert together == pytest.approx(alone + communication.comm_seconds(replicas))
-
-
-def test_floats_give_floats_and_arrays_broadcast():
-    measured = MeasuredStepTime(batch_sizes=[8, 16], seconds=[0.2, 0.3])
-    for model in (KNEE_LAW, measured):
-        assert isinstance(model.seconds_per_step(4), float)
-        grid = model.seconds_per_step(np.ones((5, 1)), [1, 2, 4])
-        assert grid.shape == (5, 3)
-
-
-def test_measured_times_are_met_exactly_held_below_and_extended_above():
-    model = MeasuredStepTime(batch_sizes=[32, 8, 16], seconds=[0.5, 0.2, 0.3])
-    assert model.measured_range == (8, 32)
-    found = model.seconds_per_step([1, 8, 12, 16, 32, 48])
-    assert found == pytest.approx([0.2, 0.2, 0.25, 0.3, 0.5, 0.7])
-
-
-def test_measured_times_never_fall_past_the_last_point():
-    model = MeasuredStepTime(batch_sizes=[8, 16], seconds=[0.3, 0.2])
-    assert model.seconds_per_step([16, 1000]) == pytest.approx([0.2, 0.2])
-
-
-def test_repeats_of_a_batch_size_are_replaced_by_their_median():
-    model = MeasuredStepTime(batch_sizes=[8, 8, 8, 16], seconds=[0.1, 0.2, 9.0, 0.4])
-    assert model.seconds_per_step(8) == 0.2
-
-
-def test_measured_times_are_of_the_share_of_one_replica():
-    model = MeasuredStepTime(
-        batch_sizes=[8, 16], seconds=[0.2, 0.3], communication=KINDS[1]
-    )
-    assert model.seconds_per_step(64, 8) == pytest.approx(0.22)
-
-
-# --- fits ---
 
 
 @pytest.mark.parametrize("knee", [3.0, 20.0, 150.0])
