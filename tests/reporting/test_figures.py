@@ -32,8 +32,10 @@ def test_a_plan_has_all_its_figures_in_reading_order(drawn):
     assert list(drawn) == [
         "time-to-target",
         "steps-1",
+        "trade-1",
         "step-time",
         "scaling",
+        "best-batch",
         "targets",
         "lr",
         "verification",
@@ -41,7 +43,8 @@ def test_a_plan_has_all_its_figures_in_reading_order(drawn):
 
 
 def test_figures_without_data_are_left_out(bare_document):
-    assert names(bare_document) == ["time-to-target", "steps-1", "step-time", "lr"]
+    kept = ["time-to-target", "steps-1", "trade-1", "step-time", "lr"]
+    assert names(bare_document) == kept
     assert names({}) == []
 
 
@@ -57,6 +60,13 @@ def test_every_figure_can_be_written_as_json_without_nan(drawn):
         text = chart.figure.to_json()
         assert "NaN" not in text
         assert json.loads(text)["data"]
+
+
+def test_every_figure_has_a_table_of_its_numbers(drawn):
+    for chart in drawn.values():
+        assert chart.sheet is not None
+        assert chart.sheet.rows
+        assert all(len(row) == len(chart.sheet.columns) for row in chart.sheet.rows)
 
 
 def test_titles_state_the_finding_in_the_documents_numbers(plan_document):
@@ -162,11 +172,9 @@ def test_each_workload_of_a_fit_has_its_own_figure(plan_document):
     one = plan_document["convergence"][0]
     fits = [{**one, "workload": name, "target": None} for name in ("bert", "resnet")]
     charts = figures.charts({"workloads": fits})
-    assert [c.name for c in charts if c.name.startswith("steps")] == [
-        "steps-1",
-        "steps-2",
-    ]
-    assert charts[1].title.startswith("resnet: 45 examples")
+    drawn = [c.name for c in charts if c.name.startswith(("steps", "trade"))]
+    assert drawn == ["steps-1", "trade-1", "steps-2", "trade-2"]
+    assert charts[2].title.startswith("resnet: 45 examples")
 
 
 def test_rates_held_fixed_have_no_figure(plan_document):
@@ -181,6 +189,29 @@ def test_a_rate_at_the_edge_of_the_grid_is_an_open_circle(plan_document):
     assert list(symbols) == ["circle"] * 9 + ["circle-open"] * 2
 
 
+def test_a_law_of_the_best_rate_is_drawn_with_its_band(plan_document):
+    sizes = [1.0, 32.0, 1024.0]
+    rates = [0.05 * size**0.5 for size in sizes]
+    plan_document["convergence"][0]["lr_law"] = {
+        "status": "ok",
+        "exponent": {"value": 0.5, "low": 0.4, "high": 0.62, "level": 0.9},
+        "saturation_batch_size": {"value": None, "low": 512.0, "high": None},
+        "curve": {
+            "batch_size": sizes,
+            "lr": rates,
+            "low": [0.9 * rate for rate in rates],
+            "high": [1.1 * rate for rate in rates],
+        },
+    }
+    chart = chart_of(plan_document, "lr")
+    assert chart.title == (
+        "The best learning rate grows as the batch to the 0.5 (0.4–0.62)"
+    )
+    law = next(t for t in chart.figure.data if t.mode == "lines" and t.fill is None)
+    assert list(law.y) == rates
+    assert any(trace.fill == "toself" for trace in chart.figure.data)
+
+
 def test_the_data_lie_within_the_axes(drawn):
     for chart in drawn.values():
         axis = chart.figure.layout.xaxis
@@ -189,3 +220,14 @@ def test_the_data_lie_within_the_axes(drawn):
         low, high = axis.range
         for trace in chart.figure.data:
             assert all(low <= math.log10(x) <= high for x in trace.x or ())
+
+
+def test_batch_sizes_are_in_the_unit_of_the_fit(plan_document):
+    plan_document["convergence"][0]["example_unit"] = "token"
+    charts = {chart.name: chart for chart in figures.charts(plan_document)}
+    for name in ("time-to-target", "steps-1", "step-time", "lr"):
+        title = charts[name].figure.layout.xaxis.title.text
+        assert title == "batch size, tokens per step"
+    assert charts["steps-1"].title == (
+        "45 tokens per step is where steps and tokens trade evenly"
+    )

@@ -68,6 +68,70 @@ def test_a_knee_law_names_its_exponent():
     assert "knee, exponent 1.8" in tables.fit_sheet([fit]).rows[0]
 
 
+def test_the_nearest_rivals_of_a_law_are_named_below():
+    rivals = [
+        {"law": law, "aicc_difference": worse, "chosen": law == "inverse"}
+        for law, worse in (
+            ("convex_bound", 60),
+            ("inverse", 0),
+            ("knee", 3),
+            ("floor", -1),
+        )
+    ]
+    text = as_text(
+        tables.fit_sheet([{"workload": "a", "law": "inverse", "runners_up": rivals}])
+    )
+    assert "a: inverse law; next floor (AICc −1.0), knee (AICc +3.0)" in text
+    unknown = [{"law": "knee", "aicc_difference": None, "chosen": False}]
+    assert tables.laws_tried({"law": "inverse", "runners_up": unknown}) == ""
+
+
+def test_the_next_runs_stand_below_the_advice():
+    run = {"batch_size": 1024, "num_runs": 1, "narrows": "noise"}
+    fit = {"workload": "a", "next_runs": [run, {**run, "sentence": "Buy a run."}]}
+    notes = tables.fit_sheet([fit]).notes
+    assert notes == (
+        "a: next, 1 run at batch size 1,024, for noise",
+        "a: next, Buy a run.",
+    )
+
+
+def test_units_other_than_examples_are_named():
+    fit = {"workload": "a", "example_unit": "token"}
+    sheet = tables.fit_sheet([fit])
+    assert "fewest tokens" in [column.heading for column in sheet.columns]
+    assert sheet.notes == ("a: batch sizes and the fewest tokens count tokens",)
+    mixed = tables.fit_sheet([fit, {"workload": "b"}])
+    assert "fewest examples" in [column.heading for column in mixed.columns]
+    assert mixed.notes == ("a: batch sizes count tokens",)
+
+
+def test_a_floor_law_names_its_floor():
+    fit = {"workload": "a", "law": "floor", "min_batch_size": {"value": 12.5}}
+    assert "floor, above 12.5" in tables.fit_sheet([fit]).rows[0]
+
+
+def test_a_loss_law_lists_its_parameters_and_what_they_say_of_a_target():
+    known = {"value": 2.0, "low": 1.5, "high": None, "level": 0.95}
+    at_target = {"target": 2.5, "is_reachable": True, "min_steps": known}
+    law = {
+        "irreducible_loss": known,
+        "status": "ok",
+        "advice": "Run.",
+        "at_target": None,
+    }
+    fit = {"workload": "a", "loss_law": law}
+    assert len(tables.loss_law_sheet([fit, {"workload": "b"}]).rows) == 5
+    fit["loss_law"] = {**law, "at_target": at_target}
+    sheet = tables.loss_law_sheet([fit])
+    assert sheet.columns[-1].heading == "95 % interval"
+    assert sheet.rows[0] == ("a", "irreducible loss, L0", "2", "≥ 1.5")
+    assert sheet.rows[-1] == ("", "fewest steps", "2", "≥ 1.5")
+    assert sheet.notes == ("a: ok. Run.",)
+    fit["loss_law"] = {**law, "at_target": {**at_target, "is_reachable": False}}
+    assert tables.loss_law_sheet([fit]).rows[-1][1] == "to 2.5: out of reach"
+
+
 @pytest.mark.parametrize(
     ("communication", "text"),
     [
@@ -129,3 +193,10 @@ def test_workloads_are_listed_with_their_data():
 def test_records_with_nothing_in_them_print_dashes():
     for make in (tables.plan_sheet, tables.fit_sheet, tables.verification_sheet):
         assert "–" in make([{}]).rows[0]
+    bare = {"workload": "a", "loss_law": {"law": "loss"}}
+    assert tables.loss_law_sheet([bare]).rows[0] == (
+        "a",
+        "irreducible loss, L0",
+        "–",
+        "–",
+    )

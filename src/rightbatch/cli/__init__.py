@@ -10,7 +10,17 @@ from typing import Any, NoReturn
 
 import typer
 
-from rightbatch.cli import fit, plan, report, runs, sweep, time, workloads
+from rightbatch.cli import (
+    cluster,
+    fit,
+    plan,
+    report,
+    runs,
+    sweep,
+    time,
+    transfer,
+    workloads,
+)
 from rightbatch.cli.output import error_document, print_json, results_alone
 from rightbatch.errors import InputError, InterruptedRunError, RightbatchError
 
@@ -25,7 +35,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (plan, fit, time, sweep, runs, report, workloads):
+for _command in (
+    plan,
+    fit,
+    time,
+    sweep,
+    runs,
+    report,
+    transfer,
+    cluster,
+    workloads,
+):
     app.command(_command.NAME)(_command.run)
 
 

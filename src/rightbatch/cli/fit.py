@@ -1,5 +1,6 @@
 """``fit TABLE.csv``: the convergence law of runs measured elsewhere."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,16 +13,33 @@ from rightbatch.errors import InputError
 
 if TYPE_CHECKING:
     from rightbatch.convergence import TunedFit
-    from rightbatch.convergence.fit import LawName
+    from rightbatch.convergence.choice import LawName
     from rightbatch.experiments.tables import TableRun
 
 NAME = "fit"
+STEPS_LAWS: "dict[str, LawName]" = {
+    "auto": "auto",
+    "inverse": "inverse",
+    "knee": "knee",
+    "floor": "floor",
+}
 
 
 def run(
     table: Annotated[Path, typer.Argument(metavar="TABLE.csv")],
-    law: flags.Law = "auto",
+    law: Annotated[
+        str, typer.Option(help="auto, inverse, knee, floor or loss.")
+    ] = "auto",
+    target: Annotated[
+        float | None,
+        typer.Option(
+            help="With a loss column: fit the loss law, and the steps to this loss. "
+            "With a target column: fit the rows of this target alone."
+        ),
+    ] = None,
+    unit: flags.ExampleUnit = None,
     examples_per_epoch: flags.EpochSize = None,
+    tokens_per_example: flags.SequenceSize = None,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML report here.")
     ] = None,
@@ -32,28 +50,68 @@ def run(
     """Fit steps to a target against batch size, with intervals.
 
     TABLE.csv has the columns batch_size and one of steps, examples, epochs, tokens;
-    optional workload, target, lr, status. With several learning rates the best one of
-    each batch size counts.
+    optional workload, target, lr, status, unit, loss. With several learning rates the
+    best one of each batch size counts. With losses, runs that never reached the target
+    count too: --law loss or --target fits the loss after so many steps.
     """
-    from rightbatch.experiments.tables import read_runs
-    from rightbatch.reporting.tables import fit_sheet
+    from rightbatch.reporting.tables import fit_sheet, loss_law_sheet
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
-    one_of("--law", "law", law, ["auto", "inverse", "knee"])
+    one_of("--law", "law", law, [*STEPS_LAWS, "loss"])
     if report:
         writable_path("--report", report)
-    rows = read_runs(table, examples_per_epoch=examples_per_epoch)
-    entries = [
-        fit_entry(name or table.stem, target, fit_runs(table, name, members, law))
-        for (name, target), members in group_by_fit(rows).items()
-    ]
-    inputs = {"table": str(table), "law": law, "examples_per_epoch": examples_per_epoch}
+    units = {
+        "examples_per_epoch": examples_per_epoch,
+        "tokens_per_example": tokens_per_example,
+        "example_unit": unit,
+    }
+    entries = _entries(out, table, law, target, units)
+    inputs = {"table": str(table), "law": law, "target": target, **units}
     document = out.document(inputs, workloads=entries)
     if report:
         from rightbatch.reporting.html import write_html
 
         out.note(f"report: {write_html(document, report)}")
-    out.show(document, fit_sheet(entries), *_warnings(entries))
+    of_steps = [entry for entry in entries if entry["law"] != "loss"]
+    sheets = [fit_sheet(of_steps)] if of_steps else []
+    if any(entry.get("loss_law") for entry in entries):
+        sheets.append(loss_law_sheet(entries))
+    out.show(document, *sheets, *_warnings(entries))
+
+
+def _entries(
+    out: Output, table: Path, law: str, target: float | None, units: dict[str, Any]
+) -> list[dict[str, Any]]:
+    from rightbatch.cli.fit_losses import loss_entries
+    from rightbatch.experiments.tables import read_columns, read_losses, read_runs
+
+    if law == "loss" or (target is not None and "loss" in read_columns(table)):
+        chosen = "auto" if law == "loss" else law
+        return loss_entries(table, read_losses(table, **units), target, chosen)
+    rows = read_runs(table, **units)
+    if "loss" in read_columns(table):
+        out.note("the column loss was left aside: --target or --law loss reads it")
+    if target is not None:
+        rows = _of_target(table, rows, target)
+    return [
+        fit_entry(name or table.stem, goal, fit_runs(table, name, members, law))
+        for (name, goal), members in group_by_fit(rows).items()
+    ]
+
+
+def _of_target(
+    table: Path, rows: "tuple[TableRun, ...]", target: float
+) -> "tuple[TableRun, ...]":
+    targets = sorted({row.target for row in rows if row.target is not None})
+    if target in targets:
+        return tuple(row for row in rows if row.target == target)
+    if targets:
+        listed = ", ".join(f"{value:g}" for value in targets)
+        raise InputError(f"{table}: has no rows of target {target:g}.", f"use {listed}")
+    raise InputError(
+        f"{table}: --target needs a column loss or target.",
+        "without one, all rows are of one target",
+    )
 
 
 def group_by_fit(
@@ -82,30 +140,42 @@ def fit_runs(
         table: The file, for errors.
         name: The rows' workload, for errors.
         rows: Of one workload and one target.
-        law: ``auto``, ``inverse`` or ``knee``.
+        law: ``auto``, ``inverse``, ``knee`` or ``floor``.
 
     Returns:
         The fit.
 
     Raises:
-        InputError: The rows cannot be fitted; the table is named.
+        InputError: The rows cannot be fitted, or must be of two workloads; the table is
+            named.
     """
     from rightbatch.convergence import fit_tuned
+    from rightbatch.convergence.mixture import find_mixture
 
-    lrs = [row.lr for row in rows if row.lr is not None]
-    chosen: LawName = (
-        "inverse" if law == "inverse" else "knee" if law == "knee" else "auto"
-    )
+    batch_sizes, steps = [row.batch_size for row in rows], [row.steps for row in rows]
+    known = [row.lr for row in rows if row.lr is not None]
+    lrs = known if len(known) == len(rows) else None
+    # Rows that say their workload are believed.
+    mixture = None if name else find_mixture(batch_sizes, steps, lrs)
+    if mixture and mixture.is_sure:
+        raise InputError(
+            f"{table}: {mixture}.",
+            "name them in a column workload, target or lr; for one workload, one name",
+        )
     try:
-        return fit_tuned(
-            [row.batch_size for row in rows],
-            [row.steps for row in rows],
-            lrs if len(lrs) == len(rows) else None,
-            law=chosen,
+        tuned = fit_tuned(
+            batch_sizes,
+            steps,
+            lrs,
+            law=STEPS_LAWS[law],
+            example_unit=rows[0].example_unit,
         )
     except InputError as error:
         where = f"{table}, workload {name!r}" if name else str(table)
         raise InputError(f"{where}: {error}") from None
+    if mixture:
+        return replace(tuned, warnings=(*tuned.warnings, f"{mixture}; are they?"))
+    return tuned
 
 
 def fit_entry(name: str, target: float | None, tuned: "TunedFit") -> dict[str, Any]:

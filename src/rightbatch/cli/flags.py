@@ -58,8 +58,24 @@ Processes = Annotated[
     int | None, typer.Option(min=1, help="Processes for runs; one per core by default.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-Law = Annotated[str, typer.Option(help="auto, inverse or knee.")]
+Law = Annotated[str, typer.Option(help="auto, inverse, knee or floor.")]
 EpochSize = Annotated[
     float | None,
     typer.Option(help="Examples in an epoch, for tables that count epochs."),
+]
+SequenceSize = Annotated[
+    float | None,
+    typer.Option(
+        help="Tokens in a sequence, where batch sizes count sequences; results then "
+        "count tokens."
+    ),
+]
+ExampleUnit = Annotated[
+    str | None,
+    typer.Option(
+        "--unit",
+        metavar="NAME",
+        help="What batch sizes count: token, sample, ...; example where neither this "
+        "nor the table says.",
+    ),
 ]

@@ -8,6 +8,7 @@ import typer
 from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
+from rightbatch.cli import machine as machines
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
 from rightbatch.errors import InputError, NotReachedError, WorkloadFailedError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from rightbatch.timing import StepTimings
 
 NAME = "plan"
+# The last of the powers of two to choose from: as far as any search goes.
+MOST_DOUBLINGS = 40
+LAWS = ("auto", "inverse", "knee", "floor")
 
 
 def run(
@@ -41,13 +45,41 @@ def run(
     seeds: flags.Seeds = 3,
     max_steps: flags.MaxSteps = None,
     crossing: flags.Crossing = None,
-    law: flags.Law = "auto",
+    law: Annotated[
+        str,
+        typer.Option(
+            help="auto, inverse, knee or floor; loss with --runs that hold losses."
+        ),
+    ] = "auto",
     timing_seconds: Annotated[
         float, typer.Option(min=0.1, help="For timing all batch sizes together.")
     ] = 10.0,
     max_batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="Largest batch size; the data set by default."),
+    ] = None,
+    max_micro_batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Largest forward pass of one replica that fits in memory."
+        ),
+    ] = None,
+    max_accumulation_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most passes per step; 1 makes memory a limit of the batch."
+        ),
+    ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help="The only batch sizes to choose from: 32,64,128 or 16:4096:x2, or "
+            "powers-of-two."
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="Batch sizes to compare with the recommended ones: 64,256."),
     ] = None,
     store: flags.Store = None,
     resume: flags.Resume = False,
@@ -56,6 +88,10 @@ def run(
     bandwidth: comm.Bandwidth = None,
     latency: comm.Latency = None,
     comm_seconds: comm.CommSeconds = None,
+    comm_law: comm.Comm = None,
+    overlap: machines.Overlap = None,
+    evaluate_every: machines.EvaluateEvery = None,
+    evaluate_examples: machines.EvaluateExamples = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Train fresh seeds and compare.")
     ] = False,
@@ -68,7 +104,15 @@ def run(
     times: Annotated[
         Path | None, typer.Option(help="Step times, a CSV as time --csv writes.")
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--workload", help="Which workload of RUNS, where it holds several."
+        ),
+    ] = None,
     examples_per_epoch: flags.EpochSize = None,
+    unit: flags.ExampleUnit = None,
+    tokens_per_example: flags.SequenceSize = None,
     parameters: Annotated[
         int | None,
         typer.Option(
@@ -86,42 +130,50 @@ def run(
     Measures steps to the target and seconds per step on WORKLOAD, or takes both from
     --runs and --times; fits both curves, and joins them for each number of replicas.
     """
-    from rightbatch.cli.options import check_device, parse_counts
+    from rightbatch.cli.options import parse_counts
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
-    one_of("--law", "law", law, ["auto", "inverse", "knee"])
-    counts = parse_counts("--replicas", replicas)
+    one_of("--law", "law", law, [*LAWS, *(["loss"] if runs else [])])
     choice = comm.CommunicationChoice(
-        measure=measure_comm, bandwidth=bandwidth, latency=latency, seconds=comm_seconds
+        measure=measure_comm,
+        bandwidth=bandwidth,
+        latency=latency,
+        seconds=comm_seconds,
+        law=comm_law,
+    )
+    machine = machines.MachineChoice(
+        overlap=overlap, every=evaluate_every, num_examples=evaluate_examples
     )
     writable_path("--report", report)
     options = PlanOptions(
-        replicas=counts,
+        replicas=parse_counts("--replicas", replicas),
         choice=choice,
+        machine=machine,
         law=law,
         max_batch_size=max_batch_size,
+        max_micro_batch_size=max_micro_batch_size,
+        max_accumulation_steps=max_accumulation_steps,
+        candidates=_candidates(candidates),
+        compare=parse_counts("--compare", compare) if compare else (),
         verify=verify,
         device=device,
         timing_seconds=timing_seconds,
         num_parameters=parameters,
-        examples_per_epoch=examples_per_epoch,
+        units={
+            "examples_per_epoch": examples_per_epoch,
+            "tokens_per_example": tokens_per_example,
+            "example_unit": unit,
+        },
     )
-    if runs or times:
+    _check_options(options)
+    _check_ways(workload, name, (runs, times), options)
+    if runs and times:
         from rightbatch.cli.plan_tables import plan_tables
 
-        if workload or verify or not (runs and times):
-            raise InputError(
-                "plan: --runs and --times go together, without WORKLOAD or --verify."
-            )
-        document = plan_tables(out, runs, times, options)
+        document = plan_tables(out, runs, times, options, (name, _one(target)))
     else:
         from rightbatch.cli.sweep import SweepOptions, read_request
 
-        if check_device(device) != "cpu" and verify:
-            raise InputError(
-                f"plan: --verify trains on the CPU, and steps are timed on {device}.",
-                "leave one of them out",
-            )
         asked = SweepOptions(
             spec=workload or "digits-mlp",
             target=target,
@@ -137,6 +189,71 @@ def run(
         )
         document = plan_workload(out, read_request(asked), options)
     show_plan(out, document, report)
+
+
+def _check_ways(
+    workload: str | None,
+    name: str | None,
+    tables: tuple[Path | None, Path | None],
+    options: PlanOptions,
+) -> None:
+    """Refuse a plan that is half of tables and half measured here."""
+    from rightbatch.cli.options import check_device
+
+    if any(tables):
+        if workload or options.verify or not all(tables):
+            raise InputError(
+                "plan: --runs and --times go together, without WORKLOAD or --verify."
+            )
+        return
+    if name:
+        raise InputError(
+            "plan: --workload chooses among those of --runs.",
+            "name a workload to measure without the option",
+        )
+    if check_device(options.device) != "cpu" and options.verify:
+        raise InputError(
+            f"plan: --verify trains on the CPU, and steps are timed on "
+            f"{options.device}.",
+            "leave one of them out",
+        )
+
+
+def _one(target: str | None) -> float | None:
+    from rightbatch.cli.options import parse_numbers
+
+    if target is None:
+        return None
+    first, *others = parse_numbers("--target", target)
+    if others:
+        raise InputError(
+            f"--target: one at a time with --runs, got {1 + len(others)}.",
+            "a column target keeps several apart; the plan is for the hardest",
+        )
+    return first
+
+
+def _candidates(text: str | None) -> tuple[int, ...] | None:
+    from rightbatch.cli.options import parse_counts
+
+    if text is None:
+        return None
+    if text == "powers-of-two":
+        return tuple(2**i for i in range(MOST_DOUBLINGS + 1))
+    return parse_counts("--candidates", text)
+
+
+def _check_options(options: PlanOptions) -> None:
+    if options.max_accumulation_steps and not options.max_micro_batch_size:
+        raise InputError(
+            "--max-accumulation-steps: says nothing without the largest pass that "
+            "fits.",
+            "give --max-micro-batch-size",
+        )
+    most = options.max_batch_size
+    for size in options.compare:
+        if most is not None and size > most:
+            raise InputError(f"--compare: {size} is above --max-batch-size {most}.")
 
 
 def plan_workload(
@@ -240,6 +357,7 @@ def show_plan(out: Output, document: dict[str, Any], report: Path) -> None:
         report: The HTML file.
     """
     from rightbatch.cli.output import to_plain
+    from rightbatch.reporting.comparison_tables import comparison_sheet
     from rightbatch.reporting.html import write_html
     from rightbatch.reporting.tables import fit_sheet, plan_sheet, verification_sheet
 
@@ -249,6 +367,8 @@ def show_plan(out: Output, document: dict[str, Any], report: Path) -> None:
     )
     sheets: list[Any] = [fit_sheet(plain["convergence"]), ""]
     sheets += [plan_sheet(plain["optimal"]), "", measured, ""]
+    if plain["comparisons"]:
+        sheets += [comparison_sheet(plain["comparisons"]), ""]
     if plain["verification"]:
         sheets += [verification_sheet(plain["verification"]), ""]
     sheets += [f"warning: {text}" for text in plain["warnings"]]
@@ -350,21 +470,23 @@ def _findings(
     num_examples: int,
     options: PlanOptions,
 ) -> Findings:
-    from rightbatch.step_time import MeasuredStepTime, fit_step_time
-
     sizes, seconds = timings.batch_sizes, timings.seconds
     if len(sizes) < 2:
         alone = ", ".join(str(size) for size in sizes)
         raise NotReachedError(
             f"timing: only batch size {alone} fits. {timings.stopped}"
         )
+    known = [sizes[-1] if timings.stopped else None, options.max_micro_batch_size]
+    passes = [size for size in known if size is not None]
+    step_time = options.machine.fit(sizes, seconds, communication=between)
     return Findings(
         fits=fits,
-        step_time=fit_step_time(sizes, seconds, communication=between),
-        measured=MeasuredStepTime(
-            batch_sizes=sizes, seconds=seconds, communication=between
-        ),
+        step_time=step_time,
+        measured=options.machine.measured(sizes, seconds, step_time),
         replicas=options.replicas,
         max_batch_size=min(num_examples, options.max_batch_size or num_examples),
-        max_micro_batch_size=sizes[-1] if timings.stopped else None,
+        max_micro_batch_size=min(passes) if passes else None,
+        max_accumulation_steps=options.max_accumulation_steps,
+        candidates=options.candidates,
+        compare=options.compare,
     )

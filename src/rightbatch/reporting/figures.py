@@ -11,6 +11,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.choice_figures import best_batch_chart, regret_chart
+from rightbatch.reporting.cluster_figures import cluster_charts
+from rightbatch.reporting.figure_tables import (
+    scaling_numbers,
+    time_to_target_numbers,
+)
 from rightbatch.reporting.fit_figures import (
     lr_chart,
     step_time_chart,
@@ -27,8 +33,11 @@ from rightbatch.reporting.formats import (
     seconds,
     span,
     times,
+    unit_of,
 )
 from rightbatch.reporting.marks import Chart
+from rightbatch.reporting.tables import verification_sheet
+from rightbatch.reporting.trade_figures import trade_charts
 
 Document = Mapping[str, Any]
 
@@ -47,12 +56,18 @@ def charts(document: Document) -> list[Chart]:
         >>> [chart.name for chart in charts({"step_time": {"curve": curve}})]
         ['step-time']
     """
+    if field(document, "command") == "cluster":
+        return cluster_charts(document)
     fits = entries(document, "convergence") or entries(document, "workloads")
+    plan, unit = entries(document, "optimal"), unit_of(fits[-1] if fits else None)
+    series = entries(document, "seconds_to_target")
     found = [
-        time_to_target_chart(entries(document, "seconds_to_target")),
-        *steps_charts(fits, entries(document, "runs")),
+        time_to_target_chart(series, unit),
+        *_in_turn(steps_charts(fits, entries(document, "runs")), fits, plan),
         step_time_chart(document),
         scaling_chart(field(document, "scaling")),
+        best_batch_chart(plan, field(document, "scaling")),
+        regret_chart(series, unit),
         targets_chart(fits),
         lr_chart(fits),
         verification_chart(entries(document, "verification")),
@@ -60,7 +75,22 @@ def charts(document: Document) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
-def time_to_target_chart(series: Sequence[Document]) -> Chart | None:
+def _in_turn(
+    steps: Sequence[Chart], fits: Sequence[Document], plan: Sequence[Document]
+) -> list[Chart]:
+    # Both figures of a workload stand side by side.
+    trades = {chart.name.split("-")[1]: chart for chart in trade_charts(fits, plan)}
+    return [
+        chart
+        for one in steps
+        for chart in (one, trades.get(one.name.split("-")[1]))
+        if chart is not None
+    ]
+
+
+def time_to_target_chart(
+    series: Sequence[Document], unit: str = "examples"
+) -> Chart | None:
     """Return seconds to the target against the batch size, for each P."""
     series = [one for one in series if field(one, "curve", "seconds")]
     if not series:
@@ -81,13 +111,17 @@ def time_to_target_chart(series: Sequence[Document]) -> Chart | None:
         named.append((x[-1], y[-1], replicas_text(replicas), shade))
     marks.name_ends(figure, named, axis)
     sizes = [x for one in series for x in field(one, "curve", "batch_size")]
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.batch_axis(unit)))
     figure.update_yaxes(axis.layout())
     caption = "Circles: the best batch size. Thick: within 5 % of the best time."
     if any(field(one, "measured") for one in series):
         caption += " Dotted: with the measured step times in place of their law."
     return Chart(
-        name="time-to-target", title=_time_title(series), caption=caption, figure=figure
+        name="time-to-target",
+        title=_time_title(series),
+        caption=caption,
+        figure=figure,
+        sheet=time_to_target_numbers(series),
     )
 
 
@@ -166,6 +200,7 @@ def scaling_chart(scaling: Document | None) -> Chart | None:
         "idle where fewer are faster. Strong: one batch for all. Weak: one batch per "
         "replica. Dashed: the ideal.",
         figure=figure,
+        sheet=scaling_numbers(scaling),
     )
 
 
@@ -223,4 +258,5 @@ def verification_chart(checks: Sequence[Document]) -> Chart | None:
         caption="Open: predicted. Filled: median of fresh seeds. Time of the checks of "
         "the target is left out.",
         figure=figure,
+        sheet=verification_sheet(kept),
     )

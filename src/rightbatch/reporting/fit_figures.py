@@ -8,6 +8,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.figure_tables import (
+    lr_numbers,
+    step_time_numbers,
+    steps_numbers,
+    targets_numbers,
+)
 from rightbatch.reporting.formats import (
     count,
     entries,
@@ -19,6 +25,7 @@ from rightbatch.reporting.formats import (
     replicas_text,
     seconds,
     times,
+    unit_of,
 )
 from rightbatch.reporting.marks import Chart
 from rightbatch.reporting.tables import fit_name
@@ -72,18 +79,27 @@ def _steps_chart(
     marks.name_ends(figure, named, axis)
     sizes = [point["batch_size"] for fit in fits for point in entries(fit, "points")]
     sizes += [x for fit in fits for x in field(fit, "curve", "batch_size") or []]
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_xaxes(
+        style.log_axis(sizes, "batch").layout(style.batch_axis(unit_of(fits[-1])))
+    )
     figure.update_yaxes(axis.layout())
     finding = _steps_title(fits)
     title = f"{workload}: {finding}" if workload else finding[:1].upper() + finding[1:]
-    return Chart(name=name, title=title, caption=_steps_caption(fits), figure=figure)
+    return Chart(
+        name=name,
+        title=title,
+        caption=_steps_caption(fits),
+        figure=figure,
+        sheet=steps_numbers(fits),
+    )
 
 
 def _steps_caption(fits: Sequence[Document]) -> str:
     caption = "Points: means of the runs; small: single runs. "
     caption += "Line and band: the fitted law and its interval."
     if len(fits) == 1 and (field(fits[0], "min_steps", "value") or 0) > 0:
-        caption += " Dashed: its limits, fewest steps and fewest examples."
+        caption += " Dashed: its limits, fewest steps, fewest "
+        caption += f"{unit_of(fits[0])}."
     points = (point for fit in fits for point in entries(fit, "points"))
     if any(field(point, "excluded") for point in points):
         caption += " Crosses: left out of the fit."
@@ -139,16 +155,21 @@ def _mark_limits(figure: go.Figure, fit: Document, axis: style.Axis) -> None:
     marks.line(figure, [low, end], falling, muted, width=1.2, dash="dash")
     marks.name_ends(figure, [(high, steps, f"{number(steps)} steps", muted)], axis)
     if low <= examples / steps <= high:
-        corner, trade = examples / steps, f"{number(examples / steps)} examples"
+        corner = examples / steps
+        trade = f"{number(corner)} {unit_of(fit)}"
         marks.line(
             figure, [corner, corner], [axis.low, steps], muted, width=1.2, dash="dot"
         )
         place = {"x": np.log10(corner), "y": 0, "xref": "x", "yref": "paper"}
-        style.note(figure, f" {trade}", xanchor="left", **place)
+        # Towards the right it would run into the name of the fewest steps.
+        late = corner > (high / low) ** 0.6 * low
+        side = "right" if late else "left"
+        style.note(figure, f" {trade} ", xanchor=side, **place)
 
 
 def _steps_title(fits: Sequence[Document]) -> str:
     critical = [field(fit, "critical_batch_size") for fit in fits]
+    unit = unit_of(fits[-1])
     bounded = [
         is_number(field(one, "low")) and is_number(field(one, "high"))
         for one in critical
@@ -158,7 +179,7 @@ def _steps_title(fits: Sequence[Document]) -> str:
         sizes = [number(field(one, "value")) for one in ends]
         names = [fit_name(fit) for fit in (fits[0], fits[-1])]
         return (
-            f"Steps and examples trade evenly at {sizes[0]} examples per step for "
+            f"Steps and {unit} trade evenly at {sizes[0]} {unit} per step for "
             f"{names[0]}, {sizes[1]} for {names[1]}"
         )
     fit, best = fits[-1], critical[-1]
@@ -167,7 +188,7 @@ def _steps_title(fits: Sequence[Document]) -> str:
     if not all(bounded):
         return f"These runs do not pin down the critical batch size: {estimate(best)}"
     value = number(field(best, "value"))
-    return f"{value} examples per step is where steps and examples trade evenly"
+    return f"{value} {unit} per step is where steps and {unit} trade evenly"
 
 
 def step_time_chart(document: Document) -> Chart | None:
@@ -197,13 +218,18 @@ def step_time_chart(document: Document) -> Chart | None:
         marks.line(figure, [knee, knee], [axis.low, axis.high], muted, dash="dot")
         place = {"x": np.log10(knee), "y": 0.93, "xref": "x", "xanchor": "right"}
         style.note(figure, f"flat below {number(knee)} ", **place)
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_xaxes(
+        style.log_axis(sizes, "batch").layout(
+            style.batch_axis(unit_of((entries(document, "convergence") or [None])[-1]))
+        )
+    )
     figure.update_yaxes(axis.layout())
     return Chart(
         name="step-time",
         title=_step_time_title(step_time, timings),
         caption="Points: medians, with their spread. Line: the fitted law.",
         figure=figure,
+        sheet=step_time_numbers(curve),
     )
 
 
@@ -271,6 +297,7 @@ def targets_chart(fits: Sequence[Document]) -> Chart | None:
         caption="Fewest steps: in the limit of large batches. Fewest examples: in the "
         "limit of small ones. Bars: the interval.",
         figure=figure,
+        sheet=targets_numbers(kept),
     )
 
 
@@ -295,12 +322,13 @@ def lr_chart(fits: Sequence[Document]) -> Chart | None:
     if len({*all_lrs}) < 2:
         return None
     figure = style.blank("best learning rate")
-    axis = style.log_axis(all_lrs)
+    laws = [rate for fit in kept for rate in field(fit, "lr_law", "curve", "lr") or []]
+    axis = style.log_axis([*all_lrs, *laws])
     named: list[tuple[float, float, str, str]] = []
     for fit, shade in zip(kept, style.ramp(len(kept)), strict=True):
         lrs = sorted(entries(fit, "lrs"), key=_size)
         x, y = [lr["batch_size"] for lr in lrs], [lr["lr"] for lr in lrs]
-        marks.line(figure, x, y, shade, width=1.4)
+        _draw_lr_law(figure, fit, (x, y), shade)
         edges = [bool(field(lr, "at_edge")) for lr in lrs]
         look = {
             "symbol": ["circle-open" if at_edge else "circle" for at_edge in edges],
@@ -310,16 +338,52 @@ def lr_chart(fits: Sequence[Document]) -> Chart | None:
         named.append((x[-1], y[-1], fit_name(fit), shade))
     marks.name_ends(figure, named if len(kept) > 1 else [], axis)
     sizes = [lr["batch_size"] for fit in kept for lr in entries(fit, "lrs")]
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.BATCH_AXIS))
+    figure.update_xaxes(
+        style.log_axis(sizes, "batch").layout(style.batch_axis(unit_of(kept[-1])))
+    )
     ticks = sorted({*all_lrs})
     if len(ticks) <= 8:
         axis = axis._replace(ticks=ticks, text=[number(tick) for tick in ticks])
     figure.update_yaxes(axis.layout())
-    lrs = sorted(entries(kept[-1], "lrs"), key=_size)
-    said = [f"{number(lr['lr'])} at batch {count(lr['batch_size'])}" for lr in lrs]
     return Chart(
         name="lr",
-        title=f"The best learning rate goes from {said[0]} to {said[-1]}",
-        caption="Open circles: at the edge of the rates tried, perhaps not the best.",
+        title=_lr_title(kept[-1]),
+        caption=_lr_caption(laws),
         figure=figure,
+        sheet=lr_numbers(kept),
     )
+
+
+def _draw_lr_law(
+    figure: go.Figure, fit: Document, best: tuple[list[Any], list[Any]], shade: str
+) -> None:
+    curve = field(fit, "lr_law", "curve")
+    if not curve:
+        marks.line(figure, *best, shade, width=1.4)
+        return
+    x = curve["batch_size"]
+    if curve.get("low") and curve.get("high"):
+        marks.band(figure, x, curve["low"], curve["high"], shade)
+    hover = "batch %{x:,.0f}: lr %{y:.3r}, fitted"
+    marks.line(figure, x, curve["lr"], shade, hover=hover)
+
+
+def _lr_title(fit: Document) -> str:
+    exponent = field(fit, "lr_law", "exponent")
+    if field(fit, "lr_law", "status") == "ok" and is_number(field(exponent, "value")):
+        bends = field(fit, "lr_law", "saturation_batch_size", "value")
+        until = f" up to about {number(bends)}" if is_number(bends) else ""
+        return (
+            f"The best learning rate grows as the batch to the {estimate(exponent)}"
+            f"{until}"
+        )
+    lrs = sorted(entries(fit, "lrs"), key=_size)
+    said = [f"{number(lr['lr'])} at batch {count(lr['batch_size'])}" for lr in lrs]
+    return f"The best learning rate goes from {said[0]} to {said[-1]}"
+
+
+def _lr_caption(laws: list[float]) -> str:
+    caption = "Points: the best of those tried"
+    if laws:
+        caption += ". Line and band: the law of the best rate, read between those tried"
+    return f"{caption}. Open circles: at the edge of the rates tried, perhaps not best."

@@ -44,6 +44,21 @@ def count(value: Any) -> str:
     return number(value)
 
 
+def compact(value: Any) -> str:
+    """Return a number short enough for a tick: thousands and up by their letter.
+
+    Example:
+        >>> compact(950), compact(20_000), compact(1.5e6), compact(3e9), compact(2e13)
+        ('950', '20k', '1.5M', '3G', '20T')
+    """
+    if not is_number(value):
+        return MISSING
+    for letter, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if abs(value) >= size:
+            return f"{number(value / (1e3 if letter == 'k' else size))}{letter}"
+    return number(value)
+
+
 def whole(value: Any) -> str:
     """Return the nearest whole number, to three significant digits past 9,999.
 
@@ -77,10 +92,12 @@ def percent(fraction: Any) -> str:
     """Return a fraction as a percentage.
 
     Example:
-        >>> percent(0.0412)
-        '4.1 %'
+        >>> percent(0.0412), percent(1.0)
+        ('4.1 %', '100 %')
     """
-    return f"{100 * fraction:.2g} %" if is_number(fraction) else MISSING
+    if not is_number(fraction):
+        return MISSING
+    return f"{number(float(f'{100 * fraction:.2g}'))} %"
 
 
 def times(value: Any) -> str:
@@ -169,6 +186,16 @@ def label(value: Any) -> str:
         items: list[Any] | tuple[Any, ...] = value
         return ", ".join(label(item) for item in items)
     return str(value)
+
+
+def unit_of(fit: Any) -> str:
+    """Return what a fit's batch sizes count, in the plural.
+
+    Example:
+        >>> unit_of({"example_unit": "token"}), unit_of({})
+        ('tokens', 'examples')
+    """
+    return f"{label(field(fit, 'example_unit') or 'example')}s"
 
 
 def is_number(value: Any) -> TypeGuard[float]:

@@ -17,13 +17,13 @@ from plotly.offline import get_plotlyjs
 
 from rightbatch._checks import writable_path
 from rightbatch.errors import InputError, RightbatchError
-from rightbatch.reporting import sections, style
+from rightbatch.reporting import sections, style, whatif
 from rightbatch.reporting.figures import charts
 from rightbatch.reporting.formats import is_number
 
 Document = Mapping[str, Any]
 SCHEMA = 1
-_COMMANDS = ("plan", "fit", "time", "sweep", "runs")
+_COMMANDS = ("plan", "fit", "time", "sweep", "runs", "cluster")
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -131,6 +131,8 @@ def render_html(document: Any) -> str:
 def _page(document: Document) -> str:
     made = charts(document)
     headline, rest = sections.headline(document, made)
+    model = whatif.what_if(document)
+    panel = "" if model is None else whatif.panel(model)
     # The script with the figures' data comes before the code that draws them.
     data = {chart.name: chart.figure.to_plotly_json() for chart in made}
     return "\n".join(
@@ -144,7 +146,7 @@ def _page(document: Document) -> str:
             '<a class="skip" href="#main">Skip to the result</a>',
             sections.header(document, headline, rest),
             '<main id="main">',
-            *sections.sections(document, made),
+            *sections.sections(document, made, panel),
             "</main>",
             "<footer><p>One file, made by rightbatch; it loads nothing from anywhere.",
             "</p></footer>",
@@ -153,9 +155,16 @@ def _page(document: Document) -> str:
             _json_script("dark-of", style.dark_of()),
             f"<script>{_plotly()}</script>",
             f"<script>\n{_resource('report.js')}</script>",
+            *([] if model is None else _panel_scripts(model)),
             "</body>\n</html>\n",
         ]
     )
+
+
+def _panel_scripts(model: Mapping[str, Any]) -> list[str]:
+    names = ("laws.js", "drawing.js", "panel.js")
+    scripts = [f"<script>\n{_resource(name)}</script>" for name in names]
+    return [_json_script("what-if", _finite(model)), *scripts]
 
 
 def _colors() -> str:

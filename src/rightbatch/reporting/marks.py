@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rightbatch.reporting import style
+from rightbatch.reporting.sheet import Sheet
 
 # Measured values, or names on an axis of categories.
 Values = Sequence[Any]
@@ -24,12 +25,14 @@ class Chart:
         title: The finding, computed from the numbers.
         caption: How to read the marks.
         figure: The plotly figure, without its title.
+        sheet: The numbers it shows, for those who would rather read them.
     """
 
     name: str
     title: str
     caption: str
     figure: go.Figure
+    sheet: Sheet | None = None
 
     def titled(self) -> go.Figure:
         """Return a copy of the figure that carries the title itself."""

@@ -15,16 +15,34 @@
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, recolor(item, dark)]));
   };
+  // Names along the bottom that would run into the one before them are left out.
+  const thinned = (axis, room) => {
+    if (axis?.tickmode !== "array" || !axis.range) return axis;
+    const [low, high] = axis.range, log = axis.type === "log" ? Math.log10 : Number;
+    let end = -Infinity;
+    const kept = axis.tickvals.map((value, i) => {
+      const half = 3.5 * String(axis.ticktext[i]).length + 4;
+      const at = room * (log(value) - low) / (high - low);
+      if (at - half < end) return false;
+      end = at + half;
+      return true;
+    });
+    const those = (_, i) => kept[i];
+    return { ...axis, tickvals: axis.tickvals.filter(those), ticktext: axis.ticktext.filter(those) };
+  };
   const draw = (dark) => {
     for (const place of document.querySelectorAll("[data-figure]")) {
       const { data, layout } = recolor(figures[place.dataset.figure], dark);
-      Plotly.react(place, data, { ...layout, dragmode, autosize: true }, config);
+      const room = place.clientWidth - layout.margin.l - layout.margin.r;
+      const xaxis = thinned(layout.xaxis, room);
+      Plotly.react(place, data, { ...layout, xaxis, dragmode, autosize: true }, config);
     }
     button.textContent = dark ? "Light" : "Dark";
   };
 
-  const asked = location.hash.slice(1);
-  if (asked === "dark" || asked === "light") root.dataset.theme = asked;
+  const asked = location.hash.slice(1).split("&");
+  const theme = ["dark", "light"].find((name) => asked.includes(name));
+  if (theme) root.dataset.theme = theme;
   button.hidden = false;
   button.setAttribute("aria-label", "Switch between light and dark");
   button.addEventListener("click", () => {

@@ -7,6 +7,9 @@ from html import escape
 from typing import Any
 
 from rightbatch.reporting import tables
+from rightbatch.reporting.cluster_tables import cluster_sheets
+from rightbatch.reporting.comparison_tables import comparison_sheet
+from rightbatch.reporting.fit_tables import definitions_sheet
 from rightbatch.reporting.formats import (
     count,
     ends,
@@ -24,6 +27,7 @@ from rightbatch.reporting.marks import Chart
 from rightbatch.reporting.sheet import Sheet
 
 Document = Mapping[str, Any]
+_FEW_NOTES = 5  # shown unfolded
 _UNIT = re.compile(r"(?<=\d) (?=(?:µs|ms|min|s|h|%)(?!\w))")
 
 
@@ -99,7 +103,7 @@ def _key_numbers(document: Document) -> str:
     return f'<dl class="tiles">{"".join(cells)}</dl>\n'
 
 
-def sections(document: Document, made: list[Chart]) -> Iterable[str]:
+def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable[str]:
     """Yield the sections for which there are data, in reading order."""
     plan = entries(document, "optimal")
     measured = entries(document, "optimal_measured")
@@ -107,21 +111,29 @@ def sections(document: Document, made: list[Chart]) -> Iterable[str]:
     checks = entries(document, "verification")
     timings = entries(document, "step_time", "points") or entries(document, "times")
     step_time = field(document, "step_time")
+    compared = entries(document, "comparisons")
     yield _warnings(document, fits)
+    if document["command"] == "cluster":
+        yield _section("Mix", [_table(sheet) for sheet in cluster_sheets(document)])
     again = "The same with the measured step times in place of their law"
     yield _section(
         "Plan",
         [
             *([_table(tables.plan_sheet(plan), "plan")] if plan else []),
             *([_table(tables.plan_sheet(measured, again), "plan")] if measured else []),
+            *([_table(comparison_sheet(compared))] if compared else []),
             *([_table(tables.verification_sheet(checks))] if checks else []),
         ],
     )
+    yield panel
     yield _section("Figures", [_figure(chart) for chart in made])
+    loss_laws, definitions = tables.loss_law_sheet(fits), definitions_sheet(fits)
     yield _section(
         "Fitted laws",
         [
             *([_table(tables.fit_sheet(fits))] if fits else []),
+            *([_table(loss_laws)] if loss_laws.rows else []),
+            *([_folded(definitions)] if definitions.rows else []),
             *([_table(tables.step_time_sheet(step_time))] if step_time else []),
         ],
     )
@@ -163,7 +175,16 @@ def _figure(chart: Chart) -> str:
         f'<figure id="{name}"><h3>{_words(chart.title)}</h3>'
         f'<div class="plot" data-figure="{name}" role="img" aria-label="{title}">'
         "<noscript>The figure needs JavaScript; its numbers are below.</noscript></div>"
-        f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
+        f"<figcaption>{escape(chart.caption)}{_numbers(chart)}</figcaption></figure>"
+    )
+
+
+def _numbers(chart: Chart) -> str:
+    if chart.sheet is None or not chart.sheet.rows:
+        return ""
+    return (
+        '<details class="numbers"><summary>Numbers</summary>'
+        f"{_table(chart.sheet)}</details>"
     )
 
 
@@ -174,6 +195,9 @@ def _table(sheet: Sheet, kind: str = "") -> str:
     )
     rows = "\n".join(f"<tr>{_cells(sheet, row)}</tr>" for row in sheet.rows)
     notes = "".join(f'<p class="note">{escape(text)}</p>' for text in sheet.notes)
+    if len(sheet.notes) > _FEW_NOTES:
+        many = count(len(sheet.notes))
+        notes = f"<details><summary>Advice, {many} lines</summary>{notes}</details>"
     caption = escape(sheet.caption)
     return (
         f'<div class="table {kind}"><div class="scroll" role="region" tabindex="0" '
@@ -192,7 +216,8 @@ def _cells(sheet: Sheet, row: tuple[str, ...]) -> str:
 
 
 def _folded(sheet: Sheet) -> str:
-    summary = f"{escape(sheet.caption)}, {count(len(sheet.rows))} rows"
+    rows = "1 row" if len(sheet.rows) == 1 else f"{count(len(sheet.rows))} rows"
+    summary = f"{escape(sheet.caption)}, {rows}"
     return f"<details><summary>{summary}</summary>{_table(sheet)}</details>"
 
 

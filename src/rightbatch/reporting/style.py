@@ -14,7 +14,6 @@ from rightbatch.reporting.formats import count, is_number, number, seconds
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 _FADED = "2e"  # alpha of a band, as two hexadecimal digits
-BATCH_AXIS = "batch size, examples per step"
 _PAD = 0.045  # of an axis, on either side of the data
 _TIME_TICKS = (30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000, 72000)
 
@@ -126,6 +125,16 @@ def note(figure: go.Figure, text: str, **place: Any) -> go.Figure:
     return figure
 
 
+def batch_axis(unit: str = "examples") -> str:
+    """Return the title of an axis of batch sizes.
+
+    Example:
+        >>> batch_axis("tokens")
+        'batch size, tokens per step'
+    """
+    return f"batch size, {unit} per step"
+
+
 class Axis(NamedTuple):
     """A logarithmic axis: its ends and its ticks, in the unit of the data."""
 
@@ -151,6 +160,7 @@ def axis_layout(title: str = "") -> dict[str, Any]:
     return {
         "title": {"text": title, "font": muted, "standoff": 10},
         "tickfont": muted,
+        "tickangle": 0,
         "gridcolor": color("grid"),
         "linecolor": color("axis"),
         "showline": True,

@@ -57,6 +57,8 @@ def plan_sheet(
     )
     beyond = "* beyond the batch sizes that were run: an extrapolation"
     notes = (beyond,) if any(field(entry, "extrapolated") for entry in plan) else ()
+    if any(field(entry, "batch_size_is_lower_bound") for entry in plan):
+        notes += ("≥ the largest batch size run: the best one may be larger",)
     rows = tuple(_plan_row(entry) for entry in plan)
     return Sheet(caption=caption, columns=columns, rows=rows, notes=notes)
 
@@ -70,9 +72,10 @@ def _plan_row(entry: Record) -> tuple[str, ...]:
     parts = ("micro_batch_size", "accumulation_steps", "num_replicas")
     within = field(entry, "within_5_percent") or (None, None)
     star = "*" if field(entry, "extrapolated") else ""
+    bound = "≥ " if field(entry, "batch_size_is_lower_bound") else ""
     return (
         count(field(entry, "num_replicas")),
-        count(field(entry, "batch_size")) + star,
+        bound + count(field(entry, "batch_size")) + star,
         ends(field(entry, "batch_size_interval"), whole),
         span(*within, text=count),
         number(field(entry, "lr")),
@@ -107,31 +110,101 @@ def fit_sheet(fits: Sequence[Record]) -> Sheet:
     Returns:
         A sheet that fits 80 columns.
     """
-    level = _level(fits, "critical_batch_size")
+    level, unit = _level(fits, "critical_batch_size"), _shared_unit(fits)
     columns = (
         Column("fit", align="left"),
         Column("status", align="left"),
         Column("critical batch size", "critical\nbatch size"),
         Column("fewest steps", "fewest\nsteps"),
         Column(level + " interval, steps", level + ",\nsteps", wide=True),
-        Column("fewest examples", "fewest\nexamples"),
-        Column(level + " interval, examples", level + ",\nexamples", wide=True),
+        Column(f"fewest {unit}", f"fewest\n{unit}"),
+        Column(f"{level} interval, {unit}", f"{level},\n{unit}", wide=True),
         Column("law", align="left", wide=True),
         Column("median error", "median\nerror"),
         Column("leave-one-out error", "leave-\none-out", wide=True),
         Column("batch sizes", "batch\nsizes", wide=True),
     )
-    rows = tuple(_fit_row(fit) for fit in fits)
-    said = [(fit_name(fit), label(field(fit, "advice") or "")) for fit in fits]
-    notes = tuple(f"{name}: {advice}" for name, advice in said if advice)
     return Sheet(
-        caption="Steps to the target, fitted", columns=columns, rows=rows, notes=notes
+        caption="Steps to the target, fitted",
+        columns=columns,
+        rows=tuple(_fit_row(fit) for fit in fits),
+        notes=tuple(note for fit in fits for note in _fit_notes(fit, unit)),
     )
 
 
+def _unit(fit: Record) -> str:
+    return f"{label(field(fit, 'example_unit') or 'example')}s"
+
+
+def _shared_unit(fits: Sequence[Record]) -> str:
+    """Return the unit of all fits, in the plural; examples where they differ."""
+    units = {_unit(fit) for fit in fits}
+    return units.pop() if len(units) == 1 else "examples"
+
+
+def _fit_notes(fit: Record, unit: str) -> list[str]:
+    """Return the lines below a table of fits: advice, next runs, laws tried."""
+    name, advice = fit_name(fit), label(field(fit, "advice") or "")
+    notes = [f"{name}: {advice}"] if advice else []
+    if _unit(fit) != unit:
+        notes.append(f"{name}: batch sizes count {_unit(fit)}")
+    elif unit != "examples":
+        notes.append(f"{name}: batch sizes and the fewest {unit} count {unit}")
+    notes += [
+        f"{name}: next, {next_run_text(run)}" for run in entries(fit, "next_runs")
+    ]
+    tried = laws_tried(fit)
+    return [*notes, f"{name}: {tried}"] if tried else notes
+
+
+def next_run_text(run: Record) -> str:
+    """Return one purchase of runs in words.
+
+    Example:
+        >>> next_run_text({"batch_size": 1024, "num_runs": 3, "narrows": "min_steps"})
+        '3 runs at batch size 1,024, for the fewest steps'
+    """
+    sentence = field(run, "sentence")
+    if sentence:
+        return label(sentence)
+    num = field(run, "num_runs")
+    runs = f"{count(num)} run{'' if num == 1 else 's'}"
+    names = {
+        "min_steps": "the fewest steps",
+        "min_examples": "the fewest examples",
+        "critical_batch_size": "the critical batch size",
+    }
+    narrows = field(run, "narrows")
+    aim = names.get(label(narrows), label(narrows).replace("_", " "))
+    text = f"{runs} at batch size {count(field(run, 'batch_size'))}"
+    return f"{text}, for {aim}" if narrows else text
+
+
+def laws_tried(fit: Record) -> str:
+    """Return the law that was chosen and its two nearest rivals.
+
+    Example:
+        >>> rivals = [
+        ...     {"law": "inverse", "chosen": True, "aicc_difference": 0.0},
+        ...     {"law": "knee", "chosen": False, "aicc_difference": 3.14},
+        ... ]
+        >>> laws_tried({"law": "inverse", "runners_up": rivals})
+        'inverse law; next knee (AICc +3.1)'
+    """
+    rivals = [one for one in entries(fit, "runners_up") if not field(one, "chosen")]
+    known = [one for one in rivals if is_number(field(one, "aicc_difference"))]
+    if not known:
+        return ""
+    known.sort(key=lambda one: field(one, "aicc_difference"))
+    said = [
+        f"{label(field(one, 'law')).replace('_', ' ')} "
+        f"(AICc {field(one, 'aicc_difference'):+.1f})".replace("-", "−")
+        for one in known[:2]
+    ]
+    return f"{label(field(fit, 'law'))} law; next {', '.join(said)}"
+
+
 def _fit_row(fit: Record) -> tuple[str, ...]:
-    exponent = field(fit, "knee_exponent")
-    law = label(field(fit, "law"))
     return (
         fit_name(fit),
         label(field(fit, "status")),
@@ -140,11 +213,81 @@ def _fit_row(fit: Record) -> tuple[str, ...]:
         ends(field(fit, "min_steps")),
         number(field(fit, "min_examples", "value")),
         ends(field(fit, "min_examples")),
-        f"{law}, exponent {number(exponent)}" if law == "knee" else law,
+        _law_text(fit),
         percent(field(fit, "median_relative_error")),
         percent(field(fit, "leave_one_out_error")),
         count(field(fit, "num_batch_sizes")),
     )
+
+
+def _law_text(fit: Record) -> str:
+    law = label(field(fit, "law"))
+    if law == "knee":
+        return f"{law}, exponent {number(field(fit, 'knee_exponent'))}"
+    floor = field(fit, "min_batch_size", "value")
+    return f"{law}, above {number(floor)}" if law == "floor" else law
+
+
+def loss_law_sheet(fits: Sequence[Record]) -> Sheet:
+    """Return the fitted loss laws: a row per quantity with its interval.
+
+    Args:
+        fits: `workloads` of a fit; those without a `loss_law` are left out.
+
+    Returns:
+        A sheet: the parameters, then what they say of the target where there is one.
+    """
+    known = [fit for fit in fits if field(fit, "loss_law")]
+    level = percent(next((lv for lv in map(_loss_level, known) if is_number(lv)), 0.9))
+    columns = (
+        Column("fit", align="left"),
+        Column("quantity", align="left"),
+        Column("value"),
+        Column(f"{level} interval"),
+    )
+    rows = tuple(row for fit in known for row in _loss_rows(fit))
+    notes = tuple(
+        f"{fit_name(fit)}: {label(field(fit, 'loss_law', 'status'))}. "
+        f"{label(field(fit, 'loss_law', 'advice') or '')}"
+        for fit in known
+    )
+    return Sheet(
+        caption="Loss after S steps at batch size B: L0 + C_B/B^b + C_S/S^c, fitted",
+        columns=columns,
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _loss_level(fit: Record) -> Any:
+    return field(fit, "loss_law", "irreducible_loss", "level")
+
+
+def _loss_rows(fit: Record) -> list[tuple[str, ...]]:
+    law, at_target = field(fit, "loss_law"), field(fit, "loss_law", "at_target")
+    unit = _unit(fit)
+    parts: list[tuple[str, Any]] = [
+        ("irreducible loss, L0", field(law, "irreducible_loss")),
+        ("batch term, C_B", field(law, "batch_coefficient")),
+        ("its exponent, b", field(law, "batch_exponent")),
+        ("steps term, C_S", field(law, "steps_coefficient")),
+        ("its exponent, c", field(law, "steps_exponent")),
+    ]
+    if at_target and field(at_target, "is_reachable") is False:
+        parts.append((f"to {number(field(at_target, 'target'))}: out of reach", None))
+    elif at_target:
+        goal = number(field(at_target, "target"))
+        parts += [
+            (f"to {goal}: least batch size", field(at_target, "min_batch_size")),
+            (f"fewest {unit} at", field(at_target, "data_optimal_batch_size")),
+            (f"fewest {unit}", field(at_target, "min_examples")),
+            ("fewest steps", field(at_target, "min_steps")),
+        ]
+    names = [fit_name(fit), *[""] * (len(parts) - 1)]
+    return [
+        (name, title, number(field(interval, "value")), ends(interval))
+        for name, (title, interval) in zip(names, parts, strict=True)
+    ]
 
 
 def points_sheet(fits: Sequence[Record]) -> Sheet:
@@ -206,8 +349,12 @@ def communication_text(communication: Record) -> str:
         'constant, 400 µs'
     """
     parts = [label(field(communication, "kind"))]
+    fitted = field(communication, "bytes_per_second") == 1
     for key, value in communication.items():
-        if key != "kind" and value is not None:
+        if fitted and key == "num_bytes":
+            # A fit cannot tell bytes from bandwidth, only the seconds they take.
+            parts.append(f"{seconds(value)} for the bytes")
+        elif is_number(value) and not (fitted and key == "bytes_per_second"):
             text = seconds(value) if "seconds" in key else number(value)
             words = key.replace("seconds", "").removeprefix("num_").replace("_", " ")
             parts.append(" ".join([text, *words.split()]))

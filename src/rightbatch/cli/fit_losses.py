@@ -1,0 +1,149 @@
+"""``fit`` of tables with losses: the loss law, and the steps to a target beside it."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rightbatch.errors import InputError
+
+if TYPE_CHECKING:
+    from rightbatch.convergence.losses.fit import LossLawFit
+    from rightbatch.experiments.tables import TableLoss
+
+
+def loss_entries(
+    table: Path, rows: "tuple[TableLoss, ...]", target: float | None, law: str
+) -> list[dict[str, Any]]:
+    """Return one JSON entry per workload of a table with losses.
+
+    Args:
+        table: The file, for its name and for errors.
+        rows: Its losses.
+        target: Loss to reach; the parameters of the loss law alone without one.
+        law: Of the steps to the target: ``auto``, ``inverse``, ``knee``, ``floor``.
+
+    Returns:
+        The entries of a fit with `loss_law`; where the steps to the target tell no law,
+        `law` is ``loss``.
+
+    Raises:
+        InputError: The rows cannot be fitted; the table is named.
+    """
+    groups: dict[str, list[TableLoss]] = {}
+    for row in rows:
+        groups.setdefault(row.workload, []).append(row)
+    return [
+        _entry(table, name, members, target, law) for name, members in groups.items()
+    ]
+
+
+def _entry(
+    table: Path, name: str, rows: "list[TableLoss]", target: float | None, law: str
+) -> dict[str, Any]:
+    from rightbatch.convergence.losses.crossing import best_rows
+    from rightbatch.convergence.losses.fit import fit_loss_law
+
+    kept = best_rows(
+        [row.batch_size for row in rows],
+        [row.lr for row in rows],
+        [row.steps for row in rows],
+        [row.loss for row in rows],
+    )
+    tuned = [rows[place] for place in kept]
+    try:
+        fit = fit_loss_law(
+            [row.batch_size for row in tuned],
+            [row.steps for row in tuned],
+            [row.loss for row in tuned],
+            example_unit=rows[0].example_unit,
+        )
+        loss_law = fit.to_dict(target)
+    except InputError as error:
+        where = f"{table}, workload {name!r}" if name else str(table)
+        raise InputError(f"{where}: {error}") from None
+    known = None if target is None else _steps_entry(table, name, rows, target, law)
+    entry = known or loss_entry(fit, loss_law)
+    said = [f"loss law: {text}" for text in _said(loss_law, known is not None)]
+    return {
+        "workload": name or table.stem,
+        "target": target,
+        **entry,
+        "loss_law": loss_law,
+        "warnings": [*entry["warnings"], *said],
+    }
+
+
+def _said(loss_law: dict[str, Any], has_other: bool) -> list[str]:
+    at_target = loss_law["at_target"] or {"warnings": []}
+    said = [*loss_law["warnings"], *at_target["warnings"]]
+    # An entry of its own has status and advice of the loss law in their places.
+    if has_other and loss_law["status"] != "ok":
+        said.append(f"{loss_law['status']}: {loss_law['advice']}")
+    return said
+
+
+def _steps_entry(
+    table: Path, name: str, rows: "list[TableLoss]", target: float, law: str
+) -> dict[str, Any] | None:
+    """Return the entry of the law of steps, or None where too few batches pass."""
+    from rightbatch.cli.fit import fit_runs
+    from rightbatch.convergence.losses.crossing import steps_to_loss
+    from rightbatch.experiments.tables import TableRun
+
+    crossings = steps_to_loss(
+        [row.batch_size for row in rows],
+        [row.lr for row in rows],
+        [row.steps for row in rows],
+        [row.loss for row in rows],
+        target,
+    )
+    reached = {c.batch_size for c in crossings if not math.isnan(c.steps)}
+    if len(reached) < 2:
+        return None
+    runs = [
+        TableRun(
+            workload=name,
+            target=target,
+            batch_size=crossing.batch_size,
+            steps=crossing.steps,
+            lr=crossing.lr,
+            example_unit=rows[0].example_unit,
+        )
+        for crossing in crossings
+    ]
+    return fit_runs(table, name, runs, law).to_dict()
+
+
+def loss_entry(fit: "LossLawFit", loss_law: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a fit where the law of the loss stands for one of steps.
+
+    Args:
+        fit: The fitted law.
+        loss_law: Its JSON form, with what it says of a target.
+
+    Returns:
+        The stable keys of a fit; the critical batch size has no value.
+    """
+    at_target = loss_law["at_target"] or {}
+    nothing = {"value": None, "low": None, "high": None, "level": fit.level}
+    curve = at_target.get("curve") or {"batch_size": [], "steps": []}
+    reached = [i for i, steps in enumerate(curve["steps"]) if steps is not None]
+    return {
+        "law": "loss",
+        "example_unit": fit.example_unit,
+        "status": fit.status,
+        "advice": fit.advice,
+        "min_steps": at_target.get("min_steps", nothing),
+        "min_examples": at_target.get("min_examples", nothing),
+        "critical_batch_size": nothing,
+        "min_batch_size": at_target.get("min_batch_size"),
+        "median_relative_error": fit.median_relative_error,
+        "leave_one_out_error": None,
+        "num_batch_sizes": loss_law["num_batch_sizes"],
+        "fitted_range": loss_law["fitted_range"],
+        "lrs": [],
+        "lr_law": None,
+        "points": [],
+        "curve": {key: [values[i] for i in reached] for key, values in curve.items()},
+        "warnings": [],
+    }

@@ -1,0 +1,272 @@
+"""``plan --runs --times``: what it says, and what it refuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+LARGE = [
+    "batch_size,steps",
+    *(f"{b},{1e5 / b - 60 + r}" for b in (8, 32, 128, 512) for r in (-0.5, 0.5)),
+]
+
+
+def plan(rightbatch, tables, *words):
+    return rightbatch("plan", "--runs", tables[0], "--times", tables[1], *words)
+
+
+def test_batch_sizes_are_compared_with_the_recommended_one(rightbatch, tables):
+    words = ["--compare", "64,256", "--replicas", "1,100"]
+    found = plan(rightbatch, tables, *words, "--json").document
+    one, other, many = found["comparisons"]
+    assert (one["batch_size"], other["batch_size"]) == (64, 256)
+    # 64 gives 100 replicas no example each.
+    assert (many["batch_size"], many["num_replicas"]) == (256, 100)
+    assert one["than"] == found["optimal"][0]["batch_size"]
+    assert one["regret"]["low"] <= one["regret"]["value"] <= one["regret"]["high"]
+    assert other["probability_faster"]["value"] == 0
+    assert other["regret"]["value"] > one["regret"]["value"]
+    shown = plan(rightbatch, tables, *words).out
+    assert "Compared with the recommended batch size" in shown
+    assert "beats" in shown
+
+
+def test_every_number_of_replicas_has_intervals_and_a_curve_of_regret(
+    rightbatch, tables
+):
+    found = plan(rightbatch, tables, "--replicas", "1,4", "--json").document
+    for entry, curve in zip(found["optimal"], found["seconds_to_target"], strict=True):
+        assert entry["speedup_interval"]["value"] == entry["speedup"]
+        assert entry["batch_size_is_lower_bound"] is False
+        assert 0 <= entry["probability_within_5_percent"]["value"] <= 1
+        regret = curve["regret_curve"]
+        assert len(regret["batch_size"]) == len(regret["high"])
+        assert min(regret["value"]) < 0.01
+
+
+def test_the_scalings_come_with_their_numbers(rightbatch, tables):
+    words = ["--replicas", "1,4", "--comm-seconds", ".02", "--json"]
+    found = plan(rightbatch, tables, *words).document["scaling"]
+    # gamma 1e-4, o + delta .03, phi 64, no knee below one example.
+    assert found["optimal_becomes_weak_at"] == pytest.approx(64 * 0.03 / 1e-4, rel=0.1)
+    assert found["limit_seconds"] == pytest.approx(100 * 0.0301, rel=0.05)
+    assert found["largest_useful_replicas"]["tolerance"] == 0.05
+    best = found["optimal"]
+    pairs = zip(
+        best["batch_sizes_low"],
+        best["batch_sizes"],
+        best["batch_sizes_high"],
+        strict=True,
+    )
+    assert all(low <= size <= high for low, size, high in pairs)
+
+
+def test_memory_and_candidates_limit_a_plan(rightbatch, tables):
+    words = ["--max-micro-batch-size", "32", "--max-accumulation-steps", "1"]
+    (entry,) = plan(
+        rightbatch, tables, *words, "--replicas", "1", "--json"
+    ).document["optimal"]  # fmt: skip
+    assert (entry["batch_size"], entry["limited_by"]) == (32, "memory")
+    for asked in ("powers-of-two", "32:2048:x2"):
+        words = ["--candidates", asked, "--replicas", "1,4", "--json"]
+        found = plan(rightbatch, tables, *words).document["optimal"]
+        assert [entry["batch_size"] for entry in found][0] in {64, 128}
+
+
+def test_checks_and_overlap_change_the_time_of_a_plan(rightbatch, tables):
+    words = ["--replicas", "4", "--json", "--comm", "constant:20ms"]
+    plain = plan(rightbatch, tables, *words).document["optimal"][0]
+    hidden = plan(rightbatch, tables, *words, "--overlap", "inf").document["optimal"][0]
+    checks = ["--evaluate-every", "10", "--evaluate-examples", "1000"]
+    checked = plan(rightbatch, tables, *words, *checks).document["optimal"][0]
+    assert hidden["seconds"] < plain["seconds"] < checked["seconds"]
+
+
+def test_a_workload_is_chosen_of_several(rightbatch, tables, tmp_path):
+    rows = [
+        f"{name},{b},{s + 6400 / b}"
+        for name, s in (("one", 100), ("two", 300))
+        for b in (4, 16, 64, 256)
+    ]
+    runs = tmp_path / "several.csv"
+    runs.write_text("\n".join(["workload,batch_size,steps", *rows]))
+    pair = (runs, tables[1])
+    mixed = plan(rightbatch, pair)
+    assert mixed.code == 2
+    assert "holds 2 workloads ('one', 'two')" in mixed.last_line
+    assert "--workload one" in mixed.last_line
+    chosen = plan(rightbatch, pair, "--workload", "two", "--json").document
+    assert chosen["convergence"][0]["workload"] == "two"
+    assert chosen["convergence"][0]["min_steps"]["value"] == pytest.approx(300)
+    wrong = plan(rightbatch, pair, "--workload", "tow")
+    assert wrong.code == 2
+    assert "did you mean two" in wrong.last_line
+
+
+def test_without_least_steps_the_plan_is_a_lower_bound_everywhere(
+    rightbatch, tables, tmp_path
+):
+    runs = tmp_path / "large.csv"
+    runs.write_text("\n".join(LARGE))
+    found = plan(rightbatch, (runs, tables[1]), "--replicas", "1,4", "--json").document
+    for entry in found["optimal"]:
+        assert entry["batch_size"] == 512
+        assert entry["batch_size_is_lower_bound"] is True
+        assert entry["batch_size_interval"]["high"] is None
+        assert entry["regret"]["high"] is None
+    assert found["scaling"]["optimal_becomes_weak_at"] is None
+    assert found["scaling"]["limit_seconds"] is None
+    shown = plan(rightbatch, (runs, tables[1]), "--replicas", "1").out
+    assert "≥ 512" in shown
+    assert "or more" in shown
+
+
+def test_losses_are_read_where_they_cross_the_target(rightbatch, tables, tmp_path):
+    lines = ["batch_size,steps,loss"]
+    for batch in (16, 64, 256, 1024):
+        for steps in (50, 100, 200, 400, 800, 1600):
+            lines.append(f"{batch},{steps},{1 + (100 + 6400 / batch) / steps}")
+    runs = tmp_path / "losses.csv"
+    runs.write_text("\n".join(lines))
+    words = ["--target", "1.5", "--replicas", "1", "--json"]
+    found = plan(rightbatch, (runs, tables[1]), *words).document
+    assert found["inputs"]["targets"] == [1.5]
+    assert found["convergence"][0]["critical_batch_size"]["value"] == pytest.approx(
+        64, rel=0.2
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs_unit", "times_unit", "words"),
+    [
+        ("token", "example", "counts batch sizes in examples"),
+        ("token", "token", None),
+        ("token", "", "taken as tokens"),
+    ],
+)
+def test_units_that_differ_are_refused(
+    rightbatch, tables, tmp_path, runs_unit, times_unit, words
+):
+    runs, times = tmp_path / "u.csv", tmp_path / "t.csv"
+    head, *rows = tables[0].read_text().splitlines()
+    runs.write_text("\n".join([head + ",unit", *(f"{r},{runs_unit}" for r in rows)]))
+    head, *rows = tables[1].read_text().splitlines()
+    times.write_text("\n".join([head + ",unit", *(f"{r},{times_unit}" for r in rows)]))
+    ended = plan(rightbatch, (runs, times), "--replicas", "1", "--json")
+    if words is None:
+        assert ended.code == 0
+        assert not any("taken as" in w for w in ended.document["warnings"])
+    elif times_unit:
+        assert ended.code == 2
+        assert words in ended.last_line
+    else:
+        assert any(words in warning for warning in ended.document["warnings"])
+
+
+def test_batches_that_were_never_timed_raise_a_question(rightbatch, tables, tmp_path):
+    runs = tmp_path / "tokens.csv"
+    rows = [f"{b * 5000},{100 + 6400 / b}" for b in (4, 16, 64, 256)]
+    runs.write_text("\n".join(["batch_size,steps", *rows]))
+    found = plan(rightbatch, (runs, tables[1]), "--replicas", "1", "--json").document
+    assert any("do both tables count" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--compare", "0"], "--compare: must be whole and >= 1"),
+        (["--compare", "2", "--replicas", "4"], "--compare: 2 does not give each of 4"),
+        (
+            ["--compare", "512", "--max-batch-size", "256"],
+            "--compare: 512 is above --max-batch-size 256",
+        ),
+        (["--max-accumulation-steps", "2"], "give --max-micro-batch-size"),
+        (["--candidates", "many"], "--candidates: 'many' is not a number"),
+        (["--candidates", "2", "--replicas", "4"], "no batch size within the limits"),
+        (["--workload", "other"], "has no workload 'other'"),
+        (["--target", ".1"], "--target needs a column loss or target"),
+        (["--target", ".1,.2"], "--target: one at a time with --runs"),
+        (["--law", "line"], "`law` cannot be 'line'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(rightbatch, tables, options, words):
+    ended = plan(rightbatch, tables, *options)
+    assert ended.code == 2
+    assert words in ended.last_line
+
+
+def test_the_option_workload_is_for_tables(rightbatch):
+    ended = rightbatch("plan", "--workload", "digits-mlp")
+    assert ended.code == 2
+    assert "--workload chooses among those of --runs" in ended.last_line
+
+
+def test_a_plan_from_tables_never_loads_torch(tables, tmp_path):
+    script = (
+        "import sys\n"
+        "from rightbatch.cli import main\n"
+        "try:\n"
+        f"    main(['plan', '--runs', {str(tables[0])!r}, '--times', "
+        f"{str(tables[1])!r}, '--json', '--compare', '64'])\n"
+        "except SystemExit as ended:\n"
+        "    assert not ended.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def losses_of(tmp_path):
+    """Write losses of a three-term law: L = 1 + 8/B + 100/S."""
+    lines = ["batch_size,steps,loss"]
+    for batch in (16, 64, 256, 1024):
+        for place, steps in enumerate((50, 100, 200, 400, 800, 1600)):
+            wobble = 1 + 0.002 * (-1) ** (place + batch // 16)
+            lines.append(f"{batch},{steps},{(1 + 8 / batch + 100 / steps) * wobble}")
+    path = tmp_path / "curves.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_law_of_the_loss_plans_above_its_feasibility_floor(
+    rightbatch, tables, tmp_path
+):
+    pair = (losses_of(tmp_path), tables[1])
+    words = ["--law", "loss", "--target", "1.4", "--replicas", "1", "--json"]
+    found = plan(rightbatch, pair, *words).document
+    (fit,) = found["convergence"]
+    assert fit["law"] == "loss"
+    assert fit["min_batch_size"]["value"] == pytest.approx(8 / 0.4, rel=0.2)
+    (entry,) = found["optimal"]
+    assert entry["batch_size"] > fit["min_batch_size"]["value"]
+    # S(B) = 100/(.4 - 8/B), T = .01 + 1e-4 B: least at 20 + sqrt(20 * 120) = 69.
+    assert entry["batch_size"] == pytest.approx(69, rel=0.15)
+    assert entry["steps"] == pytest.approx(
+        100 / (0.4 - 8 / entry["batch_size"]), rel=0.1
+    )
+    assert None not in found["seconds_to_target"][0]["curve"]["seconds"]
+
+
+def test_the_law_of_the_loss_needs_a_target_and_losses(rightbatch, tables, tmp_path):
+    no_target = plan(rightbatch, (losses_of(tmp_path), tables[1]), "--law", "loss")
+    assert no_target.code == 2
+    assert "--law loss needs the loss to reach" in no_target.last_line
+    no_losses = plan(rightbatch, tables, "--law", "loss", "--target", "1")
+    assert no_losses.code == 2
+    assert "has no column 'loss'" in no_losses.last_line
+
+
+def test_a_floor_is_planned_above(rightbatch, tables, tmp_path):
+    runs = tmp_path / "floor.csv"
+    rows = [f"{b},{400 + 2000 / (b - 1.5)}" for b in (2, 4, 8, 16, 64, 256)]
+    runs.write_text("\n".join(["batch_size,steps", *rows]))
+    words = ["--law", "floor", "--replicas", "1,2", "--json"]
+    found = plan(rightbatch, (runs, tables[1]), *words).document
+    assert found["convergence"][0]["law"] == "floor"
+    assert found["optimal"][0]["batch_size"] > 2
