@@ -13,6 +13,9 @@ KNEES = 60
 # Communication between these multiples of computing can be seen to hide or not.
 COMPARABLE = (0.2, 5.0)
 COMPARABLE_ROWS = 4
+# Squared standard errors, beyond any quantile of a table that can carry an exponent.
+FAR_OUTSIDE = 40.0
+LEAST_NOISE = 0.02
 REFINEMENTS = 3
 PRECISION = 1e-3
 
@@ -116,7 +119,13 @@ def overlap_profile(rows: TimedRows, start: LawFit) -> OverlapProfile:
     """
     knees = knee_grid(rows.local, KNEES)
     fits = [start]
+    degrees = max(len(rows.local) - len(start.coefficients) - 2, 1)
     for share in SHARES[1:]:
+        least = min(fit.squares for fit in fits)
+        noise = max(least / degrees, LEAST_NOISE**2)
+        # More overlap than one that no interval would hold need not be tried.
+        if fits[-1].squares > least + FAR_OUTSIDE * noise:
+            break
         fits.append(_next(rows, knees, fits[-1], 1 / share))
     return OverlapProfile(fits=tuple(reversed(fits)))
 

@@ -1,6 +1,6 @@
 """Which communication law a table of step times prefers, and what came next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from rightbatch.step_time.profile import LawFit, TimedRows, knee_grid
 # Medians of a few repeats on a shared machine agree to about this, whatever the
 # residuals of a handful of rows happen to say.
 NOISE_FLOOR = 0.02
+# Scatter, over the noise of timing, squared, that calls for no other explanation.
+ONLY_NOISE = 1.5
 # Strict, because the place of the knee is searched for, which flatters the test.
 KNEE_P_VALUE = 0.01
 KNEES = 400
@@ -151,8 +153,8 @@ def candidates(
         if basis.kind == "none" or (
             numbers >= basis.least_numbers and rank == terms.shape[1]
         ):
-            found.append(_candidate(basis, rows, num_replicas, exponent))
-    return found
+            found.append(_candidate(basis, rows, exponent))
+    return found if exponent is not None else list(_with_overlap(found, num_replicas))
 
 
 def choose(found: list[Candidate], *, must_grow: bool) -> Candidate:
@@ -201,32 +203,40 @@ def _margin(before: Basis, after: Basis) -> float:
     return WORTH_A_TERM if more or before.law in {"none", "ring"} else 1e-6
 
 
-def _candidate(
-    basis: Basis,
-    rows: TimedRows,
-    num_replicas: FloatArray,
-    exponent: float | None,
-) -> Candidate:
+def _candidate(basis: Basis, rows: TimedRows, exponent: float | None) -> Candidate:
     fit = fit_at(rows, knee_grid(rows.local, KNEES), exponent or 1.0)
     score = _score(rows, fit.squares, len(fit.coefficients))
-    profile, overlaps = None, False
-    if exponent is None and can_carry(rows, num_replicas, fit):
-        profile = overlap_profile(rows, fit)
-        free = profile.best
-        with_it = _score(rows, free.squares, len(fit.coefficients) + 1)
-        degrees = len(rows.local) - len(fit.coefficients) - 2
-        p_value = nested_p_value(fit.squares, free.squares, degrees)
-        overlaps = with_it < score - WORTH_A_TERM and p_value < KNEE_P_VALUE
-        if overlaps:
-            fit, score = free, with_it
     return Candidate(
-        basis=basis,
-        rows=rows,
-        fit=fit,
-        score=score,
-        profile=profile,
-        overlaps=overlaps,
+        basis=basis, rows=rows, fit=fit, score=score, profile=None, overlaps=False
     )
+
+
+def _with_overlap(
+    found: list[Candidate], num_replicas: FloatArray
+) -> Iterator[Candidate]:
+    # A law that leaves no more than noise leaves nothing for overlap to explain: then
+    # only it, and what is as good, is asked how much overlap it could have.
+    best = min(found, key=lambda one: one.score)
+    degrees = max(len(best.rows.local) - len(best.fit.coefficients) - 1, 1)
+    is_noise = best.fit.squares <= ONLY_NOISE * degrees * NOISE_FLOOR**2
+    for one in found:
+        is_near = one.score <= best.score + 2 * WORTH_A_TERM
+        asked = is_near or not is_noise
+        if asked and can_carry(one.rows, num_replicas, one.fit):
+            yield _profiled(one)
+        else:
+            yield one
+
+
+def _profiled(one: Candidate) -> Candidate:
+    profile, num_terms = overlap_profile(one.rows, one.fit), len(one.fit.coefficients)
+    free = profile.best
+    score = _score(one.rows, free.squares, num_terms + 1)
+    degrees = len(one.rows.local) - num_terms - 2
+    p_value = nested_p_value(one.fit.squares, free.squares, degrees)
+    if score < one.score - WORTH_A_TERM and p_value < KNEE_P_VALUE:
+        return replace(one, profile=profile, fit=free, score=score, overlaps=True)
+    return replace(one, profile=profile)
 
 
 def _score(rows: TimedRows, squares: float, num_terms: int) -> float:
