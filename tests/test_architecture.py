@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rightbatch"
+DOCS = SOURCE.parents[1] / "docs" / "examples"
 
 # A module or package imports only from strictly lower floors; equal floors are
 # strangers, except inside one package. A new module enters this list first.
@@ -243,6 +244,24 @@ def test_reporting_a_result_never_loads_torch(tmp_path: Path):
     done, loaded = loaded_by_command(["report", "result.json"], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "plotly" in loaded
+    assert "torch" not in loaded
+
+
+@needs_command
+@pytest.mark.parametrize(
+    "words",
+    [
+        "transfer --from-batch 8 --to-batch 64 --optimizer sgd --lr 1".split(),
+        ["cluster", str(DOCS / "clusters" / "from-tables.toml")],
+    ],
+    ids=["transfer", "cluster"],
+)
+def test_changing_settings_and_buying_machines_never_load_torch(
+    tmp_path: Path, words: list[str]
+):
+    done, loaded = loaded_by_command([*words, "--json"], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["command"] == words[0]
     assert "torch" not in loaded
 
 

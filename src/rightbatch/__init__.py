@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from rightbatch.convergence import (
         ConvergenceFit,
         ConvergenceLaw,
+        LossLaw,
         fit_convergence,
+        fit_learning_rate,
+        fit_loss_law,
         fit_tuned,
     )
     from rightbatch.errors import RightbatchError
     from rightbatch.experiments.sweep import sweep
     from rightbatch.fitting import Interval
+    from rightbatch.lr_scaling import transfer
     from rightbatch.step_time import (
         ConstantCommunication,
         LinearCommunication,
@@ -52,6 +56,7 @@ __all__ = [
     "ConvergenceLaw",
     "Interval",
     "LinearCommunication",
+    "LossLaw",
     "MeasuredStepTime",
     "NoCommunication",
     "Plan",
@@ -64,6 +69,8 @@ __all__ = [
     "Workload",
     "__version__",
     "fit_convergence",
+    "fit_learning_rate",
+    "fit_loss_law",
     "fit_step_time",
     "fit_tuned",
     "load_workload",
@@ -72,6 +79,7 @@ __all__ = [
     "plan_batch_size",
     "plan_batch_sizes",
     "sweep",
+    "transfer",
 ]
 
 _HOME = {
@@ -81,6 +89,7 @@ _HOME = {
     "ConvergenceLaw": "convergence",
     "Interval": "fitting",
     "LinearCommunication": "step_time",
+    "LossLaw": "convergence",
     "MeasuredStepTime": "step_time",
     "NoCommunication": "step_time",
     "Plan": "training_time",
@@ -92,6 +101,8 @@ _HOME = {
     "TrainingTimeLaw": "training_time",
     "Workload": "workload",
     "fit_convergence": "convergence",
+    "fit_learning_rate": "convergence",
+    "fit_loss_law": "convergence",
     "fit_step_time": "step_time",
     "fit_tuned": "convergence",
     "load_workload": "workload",
@@ -100,6 +111,7 @@ _HOME = {
     "plan_batch_size": "training_time",
     "plan_batch_sizes": "training_time",
     "sweep": "experiments.sweep",
+    "transfer": "lr_scaling",
 }
 
 

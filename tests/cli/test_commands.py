@@ -35,7 +35,8 @@ PLAN_KEYS = {
 def test_help_lists_every_command(rightbatch):
     ended = rightbatch("--help")
     assert ended.code == 0
-    for name in ("plan", "fit", "time", "sweep", "runs", "report", "workloads"):
+    names = "plan fit time sweep runs report workloads cluster transfer"
+    for name in names.split():
         assert name in ended.out
 
 

@@ -5,7 +5,7 @@ never loads torch. All errors end here: a clear last line and an exit code.
 """
 
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NoReturn
 
 import typer
@@ -96,7 +96,8 @@ def _interrupted(words: list[str]) -> NoReturn:
 
 def _end(words: list[str], error: RightbatchError) -> NoReturn:
     if "--json" in words:
-        print_json(error_document(words[0] if words else "", error))
+        with suppress(BrokenPipeError):  # the reader has gone; the code still counts
+            print_json(error_document(words[0] if words else "", error))
     print(f"rightbatch: {error}", file=sys.stderr, flush=True)
     sys.exit(error.exit_code)
 
