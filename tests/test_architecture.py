@@ -251,7 +251,7 @@ def test_reporting_a_result_never_loads_torch(tmp_path: Path):
 @pytest.mark.parametrize(
     "words",
     [
-        "transfer --from-batch 8 --to-batch 64 --optimizer sgd --lr 1".split(),
+        ["transfer", "--from-batch=8", "--to-batch=64", "--optimizer=sgd", "--lr=1"],
         ["cluster", str(DOCS / "clusters" / "from-tables.toml")],
     ],
     ids=["transfer", "cluster"],

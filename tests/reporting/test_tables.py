@@ -81,7 +81,7 @@ def test_the_nearest_rivals_of_a_law_are_named_below():
     text = as_text(
         tables.fit_sheet([{"workload": "a", "law": "inverse", "runners_up": rivals}])
     )
-    assert "a: inverse law; next floor (AICc −1.0), knee (AICc +3.0)" in text
+    assert "\ninverse law; next floor (AICc −1.0), knee (AICc +3.0)" in text
     unknown = [{"law": "knee", "aicc_difference": None, "chosen": False}]
     assert tables.laws_tried({"law": "inverse", "runners_up": unknown}) == ""
 
@@ -91,9 +91,17 @@ def test_the_next_runs_stand_below_the_advice():
     fit = {"workload": "a", "next_runs": [run, {**run, "sentence": "Buy a run."}]}
     notes = tables.fit_sheet([fit]).notes
     assert notes == (
-        "a: next, 1 run at batch size 1,024, for noise",
-        "a: next, Buy a run.",
+        "next, 1 run at batch size 1,024, for noise",
+        "next, Buy a run.",
     )
+
+
+def test_several_fits_have_their_advice_alone_below():
+    fits = [
+        {"workload": name, "advice": "Run more.", "next_runs": [{"batch_size": 8}]}
+        for name in "ab"
+    ]
+    assert tables.fit_sheet(fits).notes == ("a: Run more.", "b: Run more.")
 
 
 def test_units_other_than_examples_are_named():

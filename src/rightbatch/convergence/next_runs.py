@@ -125,9 +125,9 @@ def worthwhile_runs(
 ) -> tuple[NextRun, ...]:
     """Return the next two or three runs worth buying, the most useful one first.
 
-    Candidates are the batch sizes run, 4 and 16 times beyond either end, and the
-    geometric middles between neighbours. A purchase is as many seeds as the batch sizes
-    have had so far, two to five.
+    Candidates are the batch sizes run, 2, 4 and 16 times beyond either end but no
+    farther from the corner than tells, and the geometric middles between neighbours. A
+    purchase is as many seeds as the batch sizes have had so far, two to five.
 
     Args:
         surface: The fitted surface.

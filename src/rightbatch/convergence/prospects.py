@@ -28,6 +28,10 @@ from rightbatch.fitting import FloatArray, Interval, half_width, profile_limits
 USUAL_NOISE = 0.1
 # Candidates with this share of the best one's gain are as good; the cheapest is taken.
 AS_GOOD = 0.7
+# How far beyond the batch sizes run new ones are looked for, and how far from the
+# critical batch size: S is within an eighth of S_min there, E within 3 % of E_min.
+OUTWARD = (2, 4, 16)
+WORTH_RUNNING = (1 / 32, 8.0)
 # Distances from the fitted law at which the profile is looked at: in ln phi, and in
 # ln s or in ln of the smallest batch size's distance from the floor.
 FAR = np.geomspace(2e-3, 12, 60)
@@ -75,7 +79,7 @@ class Prospects:
         """Return the table of a fit, with `more` batch sizes among the candidates."""
         runs = surface.runs
         law, is_moved = _law_to_plan_with(surface, critical)
-        sizes = _candidates(runs.batch_sizes, law.min_batch_size, more)
+        sizes = _candidates(runs.batch_sizes, law, more)
         known = np.searchsorted(sizes, runs.batch_sizes)
         counts = np.zeros(len(sizes))
         counts[known] = runs.num_runs
@@ -190,12 +194,15 @@ def _law_to_plan_with(
 
 
 def _candidates(
-    run: FloatArray, min_batch_size: float, more: Sequence[float]
+    run: FloatArray, law: ConvergenceLaw, more: Sequence[float]
 ) -> FloatArray:
-    ends = np.array([run[0] / 16, run[0] / 4, run[-1] * 4, run[-1] * 16])
-    new = np.concatenate([ends, np.sqrt(run[:-1] * run[1:]), np.array(more)])
-    new = np.round(new)
-    new = new[(new >= 1) & (new > 1.25 * min_batch_size)]
+    factors = np.array(OUTWARD)
+    ends = np.concatenate([run[0] / factors, run[-1] * factors])
+    # Farther from the corner a run tells little more, and costs in proportion.
+    low, high = (side * law.critical_batch_size for side in WORTH_RUNNING)
+    ends = ends[(low <= ends) & (ends <= high)]
+    new = np.round(np.concatenate([ends, np.sqrt(run[:-1] * run[1:]), np.array(more)]))
+    new = new[(new >= 1) & (new > 1.25 * law.min_batch_size)]
     sizes: FloatArray = np.concatenate([run, new]).astype(np.float64)
     return np.unique(sizes)
 

@@ -128,7 +128,9 @@ def fit_sheet(fits: Sequence[Record]) -> Sheet:
         caption="Steps to the target, fitted",
         columns=columns,
         rows=tuple(_fit_row(fit) for fit in fits),
-        notes=tuple(note for fit in fits for note in _fit_notes(fit, unit)),
+        notes=tuple(
+            note for fit in fits for note in _fit_notes(fit, unit, alone=len(fits) == 1)
+        ),
     )
 
 
@@ -142,19 +144,18 @@ def _shared_unit(fits: Sequence[Record]) -> str:
     return units.pop() if len(units) == 1 else "examples"
 
 
-def _fit_notes(fit: Record, unit: str) -> list[str]:
-    """Return the lines below a table of fits: advice, next runs, laws tried."""
+def _fit_notes(fit: Record, unit: str, *, alone: bool) -> list[str]:
+    """Return the lines below a table of fits: advice; of one fit, all there is."""
     name, advice = fit_name(fit), label(field(fit, "advice") or "")
     notes = [f"{name}: {advice}"] if advice else []
     if _unit(fit) != unit:
         notes.append(f"{name}: batch sizes count {_unit(fit)}")
     elif unit != "examples":
         notes.append(f"{name}: batch sizes and the fewest {unit} count {unit}")
-    notes += [
-        f"{name}: next, {next_run_text(run)}" for run in entries(fit, "next_runs")
-    ]
-    tried = laws_tried(fit)
-    return [*notes, f"{name}: {tried}"] if tried else notes
+    if not alone:
+        return notes
+    notes += [f"next, {next_run_text(run)}" for run in entries(fit, "next_runs")]
+    return [*notes, *filter(None, [laws_tried(fit)])]
 
 
 def next_run_text(run: Record) -> str:
