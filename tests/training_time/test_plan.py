@@ -206,3 +206,13 @@ def test_floats_give_floats_and_arrays_arrays():
     assert isinstance(EQUATIONS.optimal_seconds(2), float)
     assert isinstance(EQUATIONS.optimal_batch_size(2), float)
     assert PERRONE.seconds_to_target(np.ones((3, 1)), [1, 2]).shape == (3, 2)
+
+
+def test_a_plan_tells_who_computes_how_many_examples():
+    entry = plan_batch_size(PERRONE, 3, limits=BatchLimits(candidates=[100]))
+    cut = entry.to_dict()["factorisation"]
+    assert cut["shares"] == [
+        {"replicas": 1, "examples": 34},
+        {"replicas": 2, "examples": 33},
+    ]
+    assert cut["waste"] == pytest.approx(2 / 102)

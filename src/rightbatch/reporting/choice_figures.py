@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.figure_tables import best_batch_numbers, regret_numbers
 from rightbatch.reporting.formats import (
     count,
@@ -49,17 +49,17 @@ def best_batch_chart(plan: Sequence[Document], scaling: Any) -> Chart | None:
     values = [*sizes, *low, *high, *(b for _, b in more)]
     values += [end for pair in bars for end in pair] if all_bars else []
     axis = style.log_axis(values, "batch")
-    figure, shade = style.blank("best batch size"), style.color("first")
-    marks.band(figure, replicas, low, high, shade)
-    marks.line(figure, [p for p, _ in more], [b for _, b in more], shade)
-    marks.points(figure, replicas, sizes, shade, "%{x} replicas: batch %{y:,}")
+    drawing, shade = style.blank("best batch size"), style.color("first")
+    marks.band(drawing, replicas, low, high, shade)
+    marks.line(drawing, [p for p, _ in more], [b for _, b in more], shade)
+    marks.points(drawing, replicas, sizes, shade, "%{x} replicas: batch %{y:,}")
     if all_bars:
-        figure.data[-1].error_y = marks.error_bars(sizes, bars, shade)
+        drawing.data[-1]["error_y"] = marks.error_bars(sizes, bars, shade)
     all_replicas = [p for p, _ in more]
-    weak = _mark_weak(figure, scaling, all_replicas, axis)
+    weak = _mark_weak(drawing, scaling, all_replicas, axis)
     x_axis = style.log_axis(all_replicas, "batch").layout("replicas")
-    figure.update_xaxes(x_axis | {"tickvals": all_replicas, "ticktext": all_replicas})
-    figure.update_yaxes(axis.layout())
+    drawing.update_xaxes(x_axis | {"tickvals": all_replicas, "ticktext": all_replicas})
+    drawing.update_yaxes(axis.layout())
     ends = f"from {count(sizes[0])} on {replicas_text(replicas[0])}"
     ends += f" to {count(sizes[-1])} on {count(replicas[-1])}"
     title = f"The best batch goes {ends}"
@@ -69,7 +69,7 @@ def best_batch_chart(plan: Sequence[Document], scaling: Any) -> Chart | None:
         name="best-batch",
         title=title,
         caption=_best_batch_caption(all_bars, weak),
-        figure=figure,
+        drawing=drawing,
         sheet=best_batch_numbers(kept),
     )
 
@@ -98,7 +98,7 @@ def _optimal_line(scaling: Any, largest: float) -> list[tuple[float, float]]:
 
 
 def _mark_weak(
-    figure: go.Figure, scaling: Any, replicas: Sequence[float], axis: style.Axis
+    drawing: Drawing, scaling: Any, replicas: Sequence[float], axis: style.Axis
 ) -> float | None:
     weak = field(scaling, "optimal_becomes_weak_at")
     weak = field(weak, "value") if isinstance(weak, Mapping) else weak
@@ -106,7 +106,7 @@ def _mark_weak(
         return None
     muted = style.color("muted")
     up = [axis.low, axis.high]
-    marks.line(figure, [weak, weak], up, muted, width=1.2, dash="dot")
+    marks.line(drawing, [weak, weak], up, muted, width=1.2, dash="dot")
     return weak
 
 
@@ -124,7 +124,7 @@ def regret_chart(series: Sequence[Document], unit: str = "examples") -> Chart | 
     known = [known[0], known[-1]] if len(known) > 1 else known
     if not known:
         return None
-    figure = style.blank("time lost against the best batch")
+    drawing = style.blank("time lost against the best batch")
     shades = [style.color("first"), style.color("second")]
     top = max(0.1, *(_regret_top(one) for one in known))
     sizes: list[float] = []
@@ -135,23 +135,23 @@ def regret_chart(series: Sequence[Document], unit: str = "examples") -> Chart | 
         low, high = ([curve[key][i] for i in kept] for key in ("low", "high"))
         sizes += x
         ends = [(max(a, 1e-9) if is_number(a) else None) for a in low]
-        marks.band(figure, x, ends, high, shade)
+        marks.band(drawing, x, ends, high, shade)
         on = replicas_text(field(one, "num_replicas"))
         hover, texts = f"batch %{{x:,}} on {on}: %{{text}} lost", [*map(percent, y)]
-        marks.line(figure, x, y, shade, hover=hover, texts=texts)
-        _name_regret(figure, (x, y), on, shade, top)
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.batch_axis(unit)))
+        marks.line(drawing, x, y, shade, hover=hover, texts=texts)
+        _name_regret(drawing, (x, y), on, shade, top)
+    drawing.update_xaxes(style.log_axis(sizes, "batch").layout(style.batch_axis(unit)))
     step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if top / s <= 6)
     ticks = [step * place for place in range(int(top / step + 1e-9) + 1)]
     y_axis = {"range": [0, top], "tickmode": "array", "tickvals": ticks}
     texts = [percent(tick) for tick in ticks]
-    figure.update_yaxes(style.axis_layout() | y_axis | {"ticktext": texts})
+    drawing.update_yaxes(style.axis_layout() | y_axis | {"ticktext": texts})
     return Chart(
         name="regret",
         title=_regret_title(known),
         caption="Lines: the median over all that the runs and timings allow. Bands: "
         "their interval.",
-        figure=figure,
+        drawing=drawing,
         sheet=regret_numbers(known),
     )
 
@@ -188,7 +188,7 @@ def regret_at(one: Document, batch_size: float) -> float | None:
 
 
 def _name_regret(
-    figure: go.Figure,
+    drawing: Drawing,
     line: tuple[list[float], list[float]],
     name: str,
     shade: str,
@@ -199,7 +199,7 @@ def _name_regret(
     if not inside:
         return
     x, y = inside[-1]
-    figure.add_scatter(
+    drawing.add_scatter(
         x=[x],
         y=[y],
         mode="text",

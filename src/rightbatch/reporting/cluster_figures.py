@@ -5,6 +5,7 @@ from typing import Any
 
 from rightbatch.reporting import marks, style
 from rightbatch.reporting.cluster_tables import currency_of, pareto_sheet
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.formats import (
     entries,
     field,
@@ -48,14 +49,14 @@ def pareto_chart(document: Document) -> Chart | None:
     taken = [field(mix, "seconds") for mix in mixes]
     best = field(document, "best")
     shade = style.color("first")
-    figure = style.blank("time to the target")
-    marks.line(figure, money, taken, shade, width=1.6)
+    drawing = style.blank("time to the target")
+    marks.line(drawing, money, taken, shade, width=1.6)
     told = [
         f"{number(paid)} {currency_of(document)}: {seconds(time)}<br>{_amounts(mix)}"
         for paid, time, mix in zip(money, taken, mixes, strict=True)
     ]
-    marks.points(figure, money, taken, shade, "%{text}", texts=told, size=6)
-    _mark_best(figure, document, best)
+    marks.points(drawing, money, taken, shade, "%{text}", texts=told, size=6)
+    _mark_best(drawing, document, best)
     limit = field(document, "inputs", "budget")
     deadline = field(document, "inputs", "deadline")
     across = style.log_axis(money)
@@ -63,31 +64,31 @@ def pareto_chart(document: Document) -> Chart | None:
     muted = style.color("muted")
     if is_number(limit) and across.low < limit < across.high:
         ends = [upward.low, upward.high]
-        marks.line(figure, [limit, limit], ends, muted, width=1.2, dash="dash")
+        marks.line(drawing, [limit, limit], ends, muted, width=1.2, dash="dash")
     if is_number(deadline) and upward.low < deadline < upward.high:
         ends = [across.low, across.high]
-        marks.line(figure, ends, [deadline, deadline], muted, width=1.2, dash="dash")
-    figure.update_xaxes(across.layout(_money_axis(document)))
-    figure.update_yaxes(upward.layout())
+        marks.line(drawing, ends, [deadline, deadline], muted, width=1.2, dash="dash")
+    drawing.update_xaxes(across.layout(_money_axis(document)))
+    drawing.update_yaxes(upward.layout())
     return Chart(
         name="time-against-money",
         title=_pareto_title(document, money, taken),
         caption="No mix is both sooner and cheaper than one on the line; the batch is "
         "re-chosen for each. Circle: the best for what was asked. Dashed: the budget "
         "or the deadline.",
-        figure=figure,
+        drawing=drawing,
         sheet=pareto_sheet(document),
     )
 
 
-def _mark_best(figure: Any, document: Document, best: Any) -> None:
+def _mark_best(drawing: Drawing, document: Document, best: Any) -> None:
     paid, time = field(best, "money"), field(best, "seconds")
     if not (is_number(paid) and is_number(time)):
         return
     hover = f"best: {number(paid)} {currency_of(document)}, {seconds(time)}"
     ring = {"color": style.color("second"), "width": 2.5}
     paper = style.color("paper")
-    marks.points(figure, [paid], [time], paper, hover, size=12, line=ring)
+    marks.points(drawing, [paid], [time], paper, hover, size=12, line=ring)
 
 
 def _amounts(mix: Any) -> str:
@@ -127,7 +128,7 @@ def replicas_chart(document: Document) -> Chart | None:
     jobs = entries(scaling, "jobs")
     if len(counts) < 2 or not jobs:
         return None
-    figure = style.blank("time to the target")
+    drawing = style.blank("time to the target")
     given = {field(share, "name"): share for share in entries(document, "best", "jobs")}
     ends: list[tuple[float, float, str, str]] = []
     values: list[float] = []
@@ -143,7 +144,7 @@ def replicas_chart(document: Document) -> Chart | None:
         values += y
         told = [f"{replicas_text(p)}: {seconds(t)}" for p, t in pairs]
         name = label(field(job, "name"))
-        marks.line(figure, x, y, shade, hover=f"{name}, %{{text}}", texts=told)
+        marks.line(drawing, x, y, shade, hover=f"{name}, %{{text}}", texts=told)
         ends.append((x[-1], y[-1], name, shade))
         share = given.get(field(job, "name"))
         if share is not None:
@@ -151,20 +152,20 @@ def replicas_chart(document: Document) -> Chart | None:
             at = [field(share, "num_replicas")], [field(share, "seconds")]
             hover = f"{name}: {replicas_text(at[0][0])}, {seconds(at[1][0])}"
             paper = style.color("paper")
-            marks.points(figure, *at, paper, hover, size=11, line=ring)
+            marks.points(drawing, *at, paper, hover, size=11, line=ring)
     if not values:
         return None
     upward = style.log_axis(values, "seconds")
     if len(ends) > 1:
-        marks.name_ends(figure, ends, upward)
-    figure.update_xaxes(style.log_axis(counts, "batch").layout("replicas"))
-    figure.update_yaxes(upward.layout())
+        marks.name_ends(drawing, ends, upward)
+    drawing.update_xaxes(style.log_axis(counts, "batch").layout("replicas"))
+    drawing.update_yaxes(upward.layout())
     return Chart(
         name="time-against-replicas",
         title=_replicas_title(given),
         caption="Speed, bandwidth and memory as in the best mix; the batch re-chosen "
         "for each number of replicas. Circles: what each job gets.",
-        figure=figure,
+        drawing=drawing,
         sheet=_replicas_sheet(counts, jobs),
     )
 

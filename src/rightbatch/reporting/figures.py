@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from rightbatch.reporting import marks, style
 from rightbatch.reporting.choice_figures import best_batch_chart, regret_chart
 from rightbatch.reporting.cluster_figures import cluster_charts
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.figure_tables import (
     scaling_numbers,
     time_to_target_numbers,
@@ -97,22 +97,22 @@ def time_to_target_chart(
         return None
     values = [y for one in series for y in field(one, "curve", "seconds")]
     axis = style.log_axis(values, "seconds")
-    figure = style.blank("time to the target")
+    drawing = style.blank("time to the target")
     named: list[tuple[float, float, str, str]] = []
     for one, shade in zip(series, style.ramp(len(series)), strict=True):
         curve = field(one, "curve")
         x, y = curve["batch_size"], curve["seconds"]
         if len(series) <= 2 and curve.get("low") and curve.get("high"):
-            marks.band(figure, x, curve["low"], curve["high"], shade)
+            marks.band(drawing, x, curve["low"], curve["high"], shade)
         hover, texts = "batch %{x:,.0f}: %{text}", [seconds(each) for each in y]
-        marks.line(figure, x, y, shade, width=1.6, hover=hover, texts=texts)
-        _mark_optimum(figure, one, shade)
+        marks.line(drawing, x, y, shade, width=1.6, hover=hover, texts=texts)
+        _mark_optimum(drawing, one, shade)
         replicas = field(one, "num_replicas")
         named.append((x[-1], y[-1], replicas_text(replicas), shade))
-    marks.name_ends(figure, named, axis)
+    marks.name_ends(drawing, named, axis)
     sizes = [x for one in series for x in field(one, "curve", "batch_size")]
-    figure.update_xaxes(style.log_axis(sizes, "batch").layout(style.batch_axis(unit)))
-    figure.update_yaxes(axis.layout())
+    drawing.update_xaxes(style.log_axis(sizes, "batch").layout(style.batch_axis(unit)))
+    drawing.update_yaxes(axis.layout())
     caption = "Circles: the best batch size. Thick: within 5 % of the best time."
     if any(field(one, "measured") for one in series):
         caption += " Dotted: with the measured step times in place of their law."
@@ -120,29 +120,29 @@ def time_to_target_chart(
         name="time-to-target",
         title=_time_title(series),
         caption=caption,
-        figure=figure,
+        drawing=drawing,
         sheet=time_to_target_numbers(series),
     )
 
 
-def _mark_optimum(figure: go.Figure, one: Document, shade: str) -> None:
+def _mark_optimum(drawing: Drawing, one: Document, shade: str) -> None:
     measured, optimum = field(one, "measured"), field(one, "optimum")
     if measured:
         x, y = measured["batch_size"], measured["seconds"]
-        marks.line(figure, x, y, shade, width=1.4, dash="dot")
+        marks.line(drawing, x, y, shade, width=1.4, dash="dot")
     low, high = field(one, "within_5_percent") or (None, None)
     if is_number(low) and is_number(high):
         curve = field(one, "curve")
         logs = np.log(curve["batch_size"]), np.log(curve["seconds"])
         x = np.geomspace(low, high, 25)
         y = np.exp(np.interp(np.log(x), *logs))
-        marks.line(figure, x.tolist(), y.tolist(), shade, width=6)
+        marks.line(drawing, x.tolist(), y.tolist(), shade, width=6)
     if optimum:
         x, y = optimum["batch_size"], optimum["seconds"]
         hover = f"best batch {count(x)}: {seconds(y)}, "
         hover += f"{span(low, high, count)} within 5 %"
         ring = {"color": shade, "width": 2.5}
-        marks.points(figure, [x], [y], style.color("paper"), hover, size=11, line=ring)
+        marks.points(drawing, [x], [y], style.color("paper"), hover, size=11, line=ring)
 
 
 def _time_title(series: Sequence[Document]) -> str:
@@ -169,10 +169,10 @@ def scaling_chart(scaling: Document | None) -> Chart | None:
         ("strong", "second"),
         ("weak", "third"),
     )
-    figure = style.blank("speed-up against the best on one replica")
+    drawing = style.blank("speed-up against the best on one replica")
     ideal = [each / replicas[0] for each in replicas]
     muted = style.color("muted")
-    marks.line(figure, replicas, ideal, muted, width=1.2, dash="dash")
+    marks.line(drawing, replicas, ideal, muted, width=1.2, dash="dash")
     named: list[tuple[float, float, str, str]] = []
     seen = [1.0]
     for kind, shade_name in kinds:
@@ -183,23 +183,23 @@ def scaling_chart(scaling: Document | None) -> Chart | None:
             shade = style.color(shade_name)
             hover = f"{kind} scaling: %{{x}} replicas, %{{y:.3g}}×"
             x, y = ([pair[i] for pair in served] for i in (0, 1))
-            marks.line(figure, x, y, shade)
-            marks.points(figure, x, y, shade, hover)
+            marks.line(drawing, x, y, shade)
+            marks.points(drawing, x, y, shade, hover)
             named.append((x[-1], y[-1], kind, shade))
             seen += y
     # The ideal leaves the paper where it would press the data flat.
     axis = style.log_axis([*seen, min(ideal[-1], 1.6 * max(seen))])
-    marks.name_ends(figure, named, axis)
+    marks.name_ends(drawing, named, axis)
     x_axis = style.log_axis(replicas, "batch").layout("replicas")
-    figure.update_xaxes(x_axis | {"tickvals": replicas, "ticktext": replicas})
-    figure.update_yaxes(axis.layout() | {"ticktext": [times(t) for t in axis.ticks]})
+    drawing.update_xaxes(x_axis | {"tickvals": replicas, "ticktext": replicas})
+    drawing.update_yaxes(axis.layout() | {"ticktext": [times(t) for t in axis.ticks]})
     return Chart(
         name="scaling",
         title=_scaling_title(scaling),
         caption="Optimal: the batch re-chosen for each number of replicas, some left "
         "idle where fewer are faster. Strong: one batch for all. Weak: one batch per "
         "replica. Dashed: the ideal.",
-        figure=figure,
+        drawing=drawing,
         sheet=scaling_numbers(scaling),
     )
 
@@ -231,12 +231,12 @@ def verification_chart(checks: Sequence[Document]) -> Chart | None:
     if not kept:
         return None
     kept.sort(key=lambda check: check["batch_size"])
-    figure = style.blank("batch size")
+    drawing = style.blank("batch size")
     shade = style.color("first")
     rows = [f"{count(check['batch_size'])} " for check in kept]
     for row, check in zip(rows, kept, strict=True):
         ends = [check[key] for key in pair]
-        marks.line(figure, ends, [row, row], style.color("axis"), width=3)
+        marks.line(drawing, ends, [row, row], style.color("axis"), width=3)
     predicted, measured = ([check[key] for check in kept] for key in pair)
     ring = {"color": shade, "width": 2}
     paper = style.color("paper")
@@ -244,19 +244,19 @@ def verification_chart(checks: Sequence[Document]) -> Chart | None:
         [seconds(each) for each in column] for column in (predicted, measured)
     )
     hover = "batch %{y}: %{text} predicted"
-    marks.points(figure, predicted, rows, paper, hover, texts=told, size=12, line=ring)
+    marks.points(drawing, predicted, rows, paper, hover, texts=told, size=12, line=ring)
     hover = "batch %{y}: %{text} measured"
-    marks.points(figure, measured, rows, shade, hover, texts=made, size=12)
+    marks.points(drawing, measured, rows, shade, hover, texts=made, size=12)
     top = max([*predicted, *measured]) * 1.12
     axis = style.linear_seconds(top)
-    figure.update_xaxes(axis)
-    figure.update_yaxes(style.axis_layout() | {"type": "category", "showgrid": False})
+    drawing.update_xaxes(axis)
+    drawing.update_yaxes(style.axis_layout() | {"type": "category", "showgrid": False})
     worst = max(abs(m / p - 1) for p, m in zip(predicted, measured, strict=True))
     return Chart(
         name="verification",
         title=f"Fresh runs took what was predicted, to within {percent(worst)}",
         caption="Open: predicted. Filled: median of fresh seeds. Time of the checks of "
         "the target is left out.",
-        figure=figure,
+        drawing=drawing,
         sheet=verification_sheet(kept),
     )

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.figure_tables import (
     lr_numbers,
     step_time_numbers,
@@ -61,35 +60,35 @@ def _steps_chart(
     # Room below the fewest steps for the words that stand there.
     floor = [min(laws) / 1.8] if laws and len(fits) == 1 else []
     axis = style.log_axis([*data, *laws, *floor])
-    figure = style.blank("steps to the target")
+    drawing = style.blank("steps to the target")
     named: list[tuple[float, float, str, str]] = []
     for fit, shade in zip(fits, style.ramp(len(fits)), strict=True):
         curve = field(fit, "curve") or {"batch_size": [], "steps": []}
         x, y = curve["batch_size"], curve["steps"]
         if curve.get("low") and curve.get("high"):
-            marks.band(figure, x, curve["low"], curve["high"], shade)
+            marks.band(drawing, x, curve["low"], curve["high"], shade)
         marks.line(
-            figure, x, y, shade, hover="batch %{x:,.0f}: %{y:,.3r} steps, fitted"
+            drawing, x, y, shade, hover="batch %{x:,.0f}: %{y:,.3r} steps, fitted"
         )
-        _mark_runs(figure, fit, runs, shade)
+        _mark_runs(drawing, fit, runs, shade)
         if x and len(fits) > 1:
             named.append((x[-1], y[-1], fit_name(fit), shade))
     if len(fits) == 1:
-        _mark_limits(figure, fits[0], axis)
-    marks.name_ends(figure, named, axis)
+        _mark_limits(drawing, fits[0], axis)
+    marks.name_ends(drawing, named, axis)
     sizes = [point["batch_size"] for fit in fits for point in entries(fit, "points")]
     sizes += [x for fit in fits for x in field(fit, "curve", "batch_size") or []]
-    figure.update_xaxes(
+    drawing.update_xaxes(
         style.log_axis(sizes, "batch").layout(style.batch_axis(unit_of(fits[-1])))
     )
-    figure.update_yaxes(axis.layout())
+    drawing.update_yaxes(axis.layout())
     finding = _steps_title(fits)
     title = f"{workload}: {finding}" if workload else finding[:1].upper() + finding[1:]
     return Chart(
         name=name,
         title=title,
         caption=_steps_caption(fits),
-        figure=figure,
+        drawing=drawing,
         sheet=steps_numbers(fits),
     )
 
@@ -107,7 +106,7 @@ def _steps_caption(fits: Sequence[Document]) -> str:
 
 
 def _mark_runs(
-    figure: go.Figure, fit: Document, runs: Sequence[Document], shade: str
+    drawing: Drawing, fit: Document, runs: Sequence[Document], shade: str
 ) -> None:
     chosen = {
         point["batch_size"]: field(point, "lr") for point in entries(fit, "points")
@@ -115,7 +114,7 @@ def _mark_runs(
     shown = [run for run in runs if _is_shown(run, fit, chosen)]
     x, y = [run["batch_size"] for run in shown], [run["steps"] for run in shown]
     hover = "one run at batch %{x:,.0f}: %{y:,} steps"
-    marks.points(figure, x, y, shade, hover, size=5, opacity=0.35, line={"width": 0})
+    marks.points(drawing, x, y, shade, hover, size=5, opacity=0.35, line={"width": 0})
     for excluded, symbol in ((False, "circle"), (True, "x")):
         kept = [
             point
@@ -126,7 +125,7 @@ def _mark_runs(
         y = [point["mean_steps"] for point in kept]
         if kept:
             hover = "batch %{x:,.0f}: %{y:,.3r} steps, mean"
-            marks.points(figure, x, y, shade, hover, symbol=symbol)
+            marks.points(drawing, x, y, shade, hover, symbol=symbol)
 
 
 def _is_shown(run: Document, fit: Document, chosen: Mapping[Any, Any]) -> bool:
@@ -140,7 +139,7 @@ def _is_shown(run: Document, fit: Document, chosen: Mapping[Any, Any]) -> bool:
     return size in chosen and chosen[size] in {None, field(run, "lr")}
 
 
-def _mark_limits(figure: go.Figure, fit: Document, axis: style.Axis) -> None:
+def _mark_limits(drawing: Drawing, fit: Document, axis: style.Axis) -> None:
     curve = field(fit, "curve")
     steps, examples = (
         field(fit, name, "value") for name in ("min_steps", "min_examples")
@@ -149,22 +148,22 @@ def _mark_limits(figure: go.Figure, fit: Document, axis: style.Axis) -> None:
         return
     low, high = min(curve["batch_size"]), max(curve["batch_size"])
     muted = style.color("muted")
-    marks.line(figure, [low, high], [steps, steps], muted, width=1.2, dash="dash")
+    marks.line(drawing, [low, high], [steps, steps], muted, width=1.2, dash="dash")
     end = min(high, max(low, examples / steps))
     falling = [examples / low, examples / end]
-    marks.line(figure, [low, end], falling, muted, width=1.2, dash="dash")
-    marks.name_ends(figure, [(high, steps, f"{number(steps)} steps", muted)], axis)
+    marks.line(drawing, [low, end], falling, muted, width=1.2, dash="dash")
+    marks.name_ends(drawing, [(high, steps, f"{number(steps)} steps", muted)], axis)
     if low <= examples / steps <= high:
         corner = examples / steps
         trade = f"{number(corner)} {unit_of(fit)}"
         marks.line(
-            figure, [corner, corner], [axis.low, steps], muted, width=1.2, dash="dot"
+            drawing, [corner, corner], [axis.low, steps], muted, width=1.2, dash="dot"
         )
         place = {"x": np.log10(corner), "y": 0, "xref": "x", "yref": "paper"}
         # Towards the right it would run into the name of the fewest steps.
         late = corner > (high / low) ** 0.6 * low
         side = "right" if late else "left"
-        style.note(figure, f" {trade} ", xanchor=side, **place)
+        style.note(drawing, f" {trade} ", xanchor=side, **place)
 
 
 def _steps_title(fits: Sequence[Document]) -> str:
@@ -199,50 +198,50 @@ def step_time_chart(document: Document) -> Chart | None:
     if not timings and not curve:
         return None
     curve = curve or {"batch_size": [], "seconds": []}
-    figure = style.blank("time of one step")
+    drawing = style.blank("time of one step")
     shade = style.color("first")
     x, y = curve["batch_size"], curve["seconds"]
     told = {"hover": "batch %{x:,.0f}: %{text}, fitted", "texts": [*map(seconds, y)]}
-    marks.line(figure, x, y, shade, **told)
+    marks.line(drawing, x, y, shade, **told)
     replicas = sorted({field(point, "num_replicas") or 1 for point in timings})
     shades = style.ramp(len(replicas))
     for num_replicas, point_shade in zip(replicas, shades, strict=True):
         own = [p for p in timings if (field(p, "num_replicas") or 1) == num_replicas]
-        _mark_timings(figure, own, point_shade, replicas_text(num_replicas))
+        _mark_timings(drawing, own, point_shade, replicas_text(num_replicas))
     values = [*curve["seconds"], *(point["seconds"] for point in timings)]
     sizes = [*curve["batch_size"], *(point["batch_size"] for point in timings)]
     axis = style.log_axis(values, "seconds")
     knee = field(step_time, "saturation_batch_size", "value")
     if field(step_time, "knee_seen") and is_number(knee) and knee > 0:
         muted = style.color("muted")
-        marks.line(figure, [knee, knee], [axis.low, axis.high], muted, dash="dot")
+        marks.line(drawing, [knee, knee], [axis.low, axis.high], muted, dash="dot")
         place = {"x": np.log10(knee), "y": 0.93, "xref": "x", "xanchor": "right"}
-        style.note(figure, f"flat below {number(knee)} ", **place)
-    figure.update_xaxes(
+        style.note(drawing, f"flat below {number(knee)} ", **place)
+    drawing.update_xaxes(
         style.log_axis(sizes, "batch").layout(
             style.batch_axis(unit_of((entries(document, "convergence") or [None])[-1]))
         )
     )
-    figure.update_yaxes(axis.layout())
+    drawing.update_yaxes(axis.layout())
     return Chart(
         name="step-time",
         title=_step_time_title(step_time, timings),
         caption="Points: medians, with their spread. Line: the fitted law.",
-        figure=figure,
+        drawing=drawing,
         sheet=step_time_numbers(curve),
     )
 
 
 def _mark_timings(
-    figure: go.Figure, timings: Sequence[Document], shade: str, on: str
+    drawing: Drawing, timings: Sequence[Document], shade: str, on: str
 ) -> None:
     x = [point["batch_size"] for point in timings]
     y = [point["seconds"] for point in timings]
     hover = f"batch %{{x:,}} on {on}: %{{text}}"
-    marks.points(figure, x, y, shade, hover, texts=[*map(seconds, y)])
+    marks.points(drawing, x, y, shade, hover, texts=[*map(seconds, y)])
     ends = [(field(point, "low"), field(point, "high")) for point in timings]
     if all(is_number(low) and is_number(high) for low, high in ends):
-        figure.data[-1].error_y = marks.error_bars(y, ends, shade)
+        drawing.data[-1]["error_y"] = marks.error_bars(y, ends, shade)
 
 
 def _step_time_title(step_time: Any, timings: Sequence[Document]) -> str:
@@ -269,34 +268,34 @@ def targets_chart(fits: Sequence[Document]) -> Chart | None:
     kept.sort(key=lambda fit: fit["target"])
     if len(kept) < 2:
         return None
-    figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.17, figure=style.blank("")
-    )
+    drawing = style.blank("")
+    drawing.split(spacing=0.17)
     x = [fit["target"] for fit in kept]
     for row, key, unit in ((1, "min_steps", "steps"), (2, "min_examples", "examples")):
         shade = style.color("first" if row == 1 else "second")
         y = [field(fit, key, "value") for fit in kept]
-        marks.points(figure, x, y, shade, f"target %{{x}}: %{{y:,.3r}} {unit}")
+        marks.points(drawing, x, y, shade, f"target %{{x}}: %{{y:,.3r}} {unit}")
         ends = [(field(fit, key, "low"), field(fit, key, "high")) for fit in kept]
-        points = figure.data[-1]
-        points.update(mode="lines+markers", yaxis=f"y{row}", xaxis=f"x{row}")
-        points.line = {"color": shade, "width": 1.6}
+        points = drawing.data[-1]
+        place = "" if row == 1 else f"{row}"
+        points |= {"mode": "lines+markers", "xaxis": f"x{place}", "yaxis": f"y{place}"}
+        points["line"] = {"color": shade, "width": 1.6}
         if all(is_number(v) for v in [*y, *(end for pair in ends for end in pair)]):
-            points.error_y = marks.error_bars(y, ends, shade)
+            points["error_y"] = marks.error_bars(y, ends, shade)
         axis = style.log_axis([*y, *(end for pair in ends for end in pair)], most=4)
-        figure.update_yaxes(axis.layout(), row=row, col=1)
-        top = (1.0, 0.415)[row - 1]
-        place = {"x": 0, "y": top, "xshift": -64, "yshift": 10, "xanchor": "left"}
-        style.note(figure, f"fewest {unit}", **place)
+        drawing.update_yaxes(axis.layout(), row=row)
+        top = drawing.layout[f"yaxis{place}"]["domain"][1]
+        at = {"x": 0, "y": top, "xshift": -64, "yshift": 10, "xanchor": "left"}
+        style.note(drawing, f"fewest {unit}", **at)
     x_axis = style.axis_layout() | {"tickmode": "array", "tickvals": x}
-    figure.update_xaxes(x_axis)
-    figure.update_xaxes(title=style.axis_layout("target")["title"], row=2, col=1)
+    drawing.update_xaxes(x_axis)
+    drawing.update_xaxes(style.axis_layout("target"), row=2)
     return Chart(
         name="targets",
         title=_targets_title(kept),
         caption="Fewest steps: in the limit of large batches. Fewest examples: in the "
         "limit of small ones. Bars: the interval.",
-        figure=figure,
+        drawing=drawing,
         sheet=targets_numbers(kept),
     )
 
@@ -321,51 +320,51 @@ def lr_chart(fits: Sequence[Document]) -> Chart | None:
     all_lrs = [lr["lr"] for fit in kept for lr in entries(fit, "lrs")]
     if len({*all_lrs}) < 2:
         return None
-    figure = style.blank("best learning rate")
+    drawing = style.blank("best learning rate")
     laws = [rate for fit in kept for rate in field(fit, "lr_law", "curve", "lr") or []]
     axis = style.log_axis([*all_lrs, *laws])
     named: list[tuple[float, float, str, str]] = []
     for fit, shade in zip(kept, style.ramp(len(kept)), strict=True):
         lrs = sorted(entries(fit, "lrs"), key=_size)
         x, y = [lr["batch_size"] for lr in lrs], [lr["lr"] for lr in lrs]
-        _draw_lr_law(figure, fit, (x, y), shade)
+        _draw_lr_law(drawing, fit, (x, y), shade)
         edges = [bool(field(lr, "at_edge")) for lr in lrs]
         look = {
             "symbol": ["circle-open" if at_edge else "circle" for at_edge in edges],
             "line": {"color": shade, "width": 2},
         }
-        marks.points(figure, x, y, shade, "batch %{x:,}: lr %{y}", **look)
+        marks.points(drawing, x, y, shade, "batch %{x:,}: lr %{y}", **look)
         named.append((x[-1], y[-1], fit_name(fit), shade))
-    marks.name_ends(figure, named if len(kept) > 1 else [], axis)
+    marks.name_ends(drawing, named if len(kept) > 1 else [], axis)
     sizes = [lr["batch_size"] for fit in kept for lr in entries(fit, "lrs")]
-    figure.update_xaxes(
+    drawing.update_xaxes(
         style.log_axis(sizes, "batch").layout(style.batch_axis(unit_of(kept[-1])))
     )
     ticks = sorted({*all_lrs})
     if len(ticks) <= 8:
         axis = axis._replace(ticks=ticks, text=[number(tick) for tick in ticks])
-    figure.update_yaxes(axis.layout())
+    drawing.update_yaxes(axis.layout())
     return Chart(
         name="lr",
         title=_lr_title(kept[-1]),
         caption=_lr_caption(laws),
-        figure=figure,
+        drawing=drawing,
         sheet=lr_numbers(kept),
     )
 
 
 def _draw_lr_law(
-    figure: go.Figure, fit: Document, best: tuple[list[Any], list[Any]], shade: str
+    drawing: Drawing, fit: Document, best: tuple[list[Any], list[Any]], shade: str
 ) -> None:
     curve = field(fit, "lr_law", "curve")
     if not curve:
-        marks.line(figure, *best, shade, width=1.4)
+        marks.line(drawing, *best, shade, width=1.4)
         return
     x = curve["batch_size"]
     if curve.get("low") and curve.get("high"):
-        marks.band(figure, x, curve["low"], curve["high"], shade)
+        marks.band(drawing, x, curve["low"], curve["high"], shade)
     hover = "batch %{x:,.0f}: lr %{y:.3r}, fitted"
-    marks.line(figure, x, curve["lr"], shade, hover=hover)
+    marks.line(drawing, x, curve["lr"], shade, hover=hover)
 
 
 def _lr_title(fit: Document) -> str:

@@ -13,8 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from rightbatch._checks import writable_path
 from rightbatch.errors import InputError, RightbatchError
 from rightbatch.reporting import sections, style, whatif
@@ -134,7 +132,7 @@ def _page(document: Document) -> str:
     model = whatif.what_if(document)
     panel = "" if model is None else whatif.panel(model)
     # The script with the figures' data comes before the code that draws them.
-    data = {chart.name: chart.figure.to_plotly_json() for chart in made}
+    data = {chart.name: chart.drawing.to_dict() for chart in made}
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -206,4 +204,7 @@ def _resource(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    return get_plotlyjs().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    # Of plotly this file alone: its Python would take longer than all that is here.
+    script = files("plotly").joinpath("package_data", "plotly.min.js")
+    text = script.read_text(encoding="utf-8")
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

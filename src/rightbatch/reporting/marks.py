@@ -4,13 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from rightbatch.reporting import style
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.sheet import Sheet
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 # Measured values, or names on an axis of categories.
 Values = Sequence[Any]
@@ -24,35 +27,42 @@ class Chart:
         name: Short name, unique in a document; fit for an HTML id.
         title: The finding, computed from the numbers.
         caption: How to read the marks.
-        figure: The plotly figure, without its title.
+        drawing: The figure without its title.
         sheet: The numbers it shows, for those who would rather read them.
     """
 
     name: str
     title: str
     caption: str
-    figure: go.Figure
+    drawing: Drawing
     sheet: Sheet | None = None
 
-    def titled(self) -> go.Figure:
-        """Return a copy of the figure that carries the title itself."""
+    @property
+    def figure(self) -> "go.Figure":
+        """A new figure of plotly, which checks every setting, without its title."""
+        import plotly.graph_objects as go
+
+        return go.Figure(self.drawing.to_dict()).update_layout(template="none")
+
+    def titled(self) -> "go.Figure":
+        """Return the figure of plotly that carries the title itself."""
         title = {
             "text": f"<b>{escape(self.title)}</b>",
             "x": 0.02,
             "font": {"size": 16},
         }
-        return go.Figure(self.figure).update_layout(title=title, margin={"t": 84})
+        return self.figure.update_layout(title=title, margin={"t": 84})
 
 
-def line(figure: go.Figure, x: Values, y: Values, shade: str, **more: Any) -> None:
+def line(drawing: Drawing, x: Values, y: Values, shade: str, **more: Any) -> None:
     """Draw a law as a line; `width`, `dash`, `hover` and `texts` may be given."""
     stroke = {"color": shade, "width": more.get("width", 2), "dash": more.get("dash")}
     told = _hover(more.get("hover"), more.get("texts"))
-    figure.add_scatter(x=x, y=y, mode="lines", line=stroke, **told)
+    drawing.add_scatter(x=x, y=y, mode="lines", line=stroke, **told)
 
 
 def points(
-    figure: go.Figure,
+    drawing: Drawing,
     x: Values,
     y: Values,
     shade: str,
@@ -66,11 +76,11 @@ def points(
         "line": {"color": style.color("paper"), "width": 1},
     }
     told = _hover(hover, marker.pop("texts", None))
-    figure.add_scatter(x=x, y=y, mode="markers", marker=look | marker, **told)
+    drawing.add_scatter(x=x, y=y, mode="markers", marker=look | marker, **told)
 
 
 def band(
-    figure: go.Figure,
+    drawing: Drawing,
     x: Sequence[float],
     low: Values,
     high: Values,
@@ -84,7 +94,7 @@ def band(
     ]
     if kept:
         at, below, above = zip(*kept, strict=True)
-        figure.add_scatter(
+        drawing.add_scatter(
             x=[*at, *reversed(at)],
             y=[*above, *reversed(below)],
             fill="toself",
@@ -96,25 +106,25 @@ def band(
 
 
 def name_ends(
-    figure: go.Figure, ends: Sequence[tuple[float, float, str, str]], axis: style.Axis
+    drawing: Drawing, ends: Sequence[tuple[float, float, str, str]], axis: style.Axis
 ) -> None:
     """Write a name at the right end of each curve, none upon another.
 
     Args:
-        figure: Where to write.
+        drawing: Where to write.
         ends: x and y of the end, the name (escaped here), and the colour.
         axis: The vertical axis.
     """
     if not ends:
         return
     room = max(len(text) for _, _, text, _ in ends)
-    figure.update_layout(margin={"r": 14 + 7 * room})
+    drawing.update_layout(margin={"r": 14 + 7 * room})
     gap = 0.062 * math.log(axis.high / axis.low)
     heights = [math.log(y) for _, y, _, _ in ends]
     within = math.log(axis.low), math.log(axis.high)
     places = np.exp(spread(heights, gap, within))
     for (x, _, text, shade), y in zip(ends, places.tolist(), strict=True):
-        figure.add_scatter(
+        drawing.add_scatter(
             x=[x],
             y=[y],
             mode="text",

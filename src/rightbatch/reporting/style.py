@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import plotly.graph_objects as go
 
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.formats import count, is_number, number, seconds
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
@@ -96,11 +96,10 @@ def faint(shade: str) -> str:
     return f"{shade}{_FADED}"
 
 
-def blank(y_title: str, **layout: Any) -> go.Figure:
-    """Return an empty figure; what its height means stands above the axis."""
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
+def blank(y_title: str, **layout: Any) -> Drawing:
+    """Return an empty drawing; what its height means stands above the axis."""
+    drawing = Drawing()
+    drawing.update_layout(
         font={"family": _FONT, "size": 13, "color": color("ink")},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -114,15 +113,15 @@ def blank(y_title: str, **layout: Any) -> go.Figure:
         },
         **layout,
     )
-    return note(figure, y_title, x=0, y=1, xshift=-64, yshift=12, xanchor="left")
+    return note(drawing, y_title, x=0, y=1, xshift=-64, yshift=12, xanchor="left")
 
 
-def note(figure: go.Figure, text: str, **place: Any) -> go.Figure:
-    """Return the figure with a few muted words at a place of the paper."""
+def note(drawing: Drawing, text: str, **place: Any) -> Drawing:
+    """Return the drawing with a few muted words at a place of the paper."""
     font = {"color": color("muted"), "size": 12.5}
     place = {"xref": "paper", "yref": "paper", "yanchor": "bottom"} | place
-    figure.add_annotation(text=text, showarrow=False, font=font, **place)
-    return figure
+    drawing.add_annotation(text=text, showarrow=False, font=font, **place)
+    return drawing
 
 
 def batch_axis(unit: str = "examples") -> str:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.figure_tables import (
     trade_numbers,
 )
@@ -62,26 +62,26 @@ def _trade_chart(
     limits = _near_limits(fit, shown)
     steps_axis = style.log_axis([*(s for _, s in shown), limits[0]])
     axis = style.log_axis([*(b * s for b, s in shown), limits[1]], most=6)
-    figure = style.blank("steps to the target")
+    drawing = style.blank("steps to the target")
     shade = style.color("first")
-    _draw_law(figure, fit, shade, unit)
-    _draw_limits(figure, limits, axis, steps_axis)
+    _draw_law(drawing, fit, shade, unit)
+    _draw_limits(drawing, limits, axis, steps_axis)
     x, y = [b * s for b, s in runs], [s for _, s in runs]
     hover = f"batch %{{text}}: %{{y:,.3r}} steps, %{{x:,.3s}} {unit}, mean"
-    marks.points(figure, x, y, shade, hover, texts=[count(b) for b, _ in runs])
+    marks.points(drawing, x, y, shade, hover, texts=[count(b) for b, _ in runs])
     for pair, words in marked:
-        _mark(figure, pair, words, hollow="even" not in words)
+        _mark(drawing, pair, words, hollow="even" not in words)
     axis = axis._replace(text=[compact(tick) for tick in axis.ticks])
     steps_axis = steps_axis._replace(text=[compact(t) for t in steps_axis.ticks])
-    figure.update_xaxes(axis.layout(f"{unit} to the target"))
-    figure.update_yaxes(steps_axis.layout())
+    drawing.update_xaxes(axis.layout(f"{unit} to the target"))
+    drawing.update_yaxes(steps_axis.layout())
     finding = _trade_title(fit, plan, law, unit)
     named = f"{workload}: {finding[:1].lower()}{finding[1:]}" if workload else finding
     return Chart(
         name=name,
         title=named,
         caption=_trade_caption(marked, limits, unit),
-        figure=figure,
+        drawing=drawing,
         sheet=trade_numbers(fit, unit),
     )
 
@@ -96,7 +96,7 @@ def _trade_caption(marked: Sequence[Any], limits: tuple[Any, Any], unit: str) ->
     return caption
 
 
-def _draw_law(figure: go.Figure, fit: Document, shade: str, unit: str) -> None:
+def _draw_law(drawing: Drawing, fit: Document, shade: str, unit: str) -> None:
     curve = fit["curve"]
     sizes, steps = curve["batch_size"], curve["steps"]
     if curve.get("low") and curve.get("high"):
@@ -105,7 +105,7 @@ def _draw_law(figure: go.Figure, fit: Document, shade: str, unit: str) -> None:
         kept = [(b, *pair) for b, *pair in ends if None not in pair and pair[0] > 0]
         outline = [(b * low, low) for b, low, _ in kept]
         outline += [(b * high, high) for b, _, high in reversed(kept)]
-        figure.add_scatter(
+        drawing.add_scatter(
             x=[x for x, _ in outline],
             y=[y for _, y in outline],
             fill="toself",
@@ -116,7 +116,7 @@ def _draw_law(figure: go.Figure, fit: Document, shade: str, unit: str) -> None:
         )
     x = [b * s for b, s in zip(sizes, steps, strict=True)]
     hover = f"batch %{{text}}: %{{y:,.3r}} steps, %{{x:,.3s}} {unit}, fitted"
-    marks.line(figure, x, steps, shade, hover=hover, texts=[number(b) for b in sizes])
+    marks.line(drawing, x, steps, shade, hover=hover, texts=[number(b) for b in sizes])
 
 
 def _near_limits(
@@ -132,7 +132,7 @@ def _near_limits(
 
 
 def _draw_limits(
-    figure: go.Figure,
+    drawing: Drawing,
     limits: tuple[float | None, float | None],
     axis: style.Axis,
     steps_axis: style.Axis,
@@ -140,12 +140,12 @@ def _draw_limits(
     muted, (steps, examples) = style.color("muted"), limits
     if steps is not None:
         across = [axis.low, axis.high]
-        marks.line(figure, across, [steps, steps], muted, width=1.2, dash="dash")
+        marks.line(drawing, across, [steps, steps], muted, width=1.2, dash="dash")
         end = (axis.high, steps, f"{number(steps)} steps", muted)
-        marks.name_ends(figure, [end], steps_axis)
+        marks.name_ends(drawing, [end], steps_axis)
     if examples is not None:
         up = [steps_axis.low, steps_axis.high]
-        marks.line(figure, [examples, examples], up, muted, width=1.2, dash="dash")
+        marks.line(drawing, [examples, examples], up, muted, width=1.2, dash="dash")
 
 
 def _marked(
@@ -185,7 +185,7 @@ def _even_trade(fit: Document) -> tuple[float, float] | None:
 
 
 def _mark(
-    figure: go.Figure, pair: tuple[float, float], words: str, *, hollow: bool
+    drawing: Drawing, pair: tuple[float, float], words: str, *, hollow: bool
 ) -> None:
     size, steps = pair
     shade = style.color("second") if hollow else style.color("ink")
@@ -194,8 +194,8 @@ def _mark(
         look = {"size": 11, "line": {"color": shade, "width": 2.5}}
     fill = style.color("paper") if hollow else shade
     hover = f"batch {words}: %{{y:,.3r}} steps, %{{x:,.3s}}"
-    marks.points(figure, [size * steps], [steps], fill, hover, **look)
-    figure.add_scatter(
+    marks.points(drawing, [size * steps], [steps], fill, hover, **look)
+    drawing.add_scatter(
         x=[size * steps],
         y=[steps],
         mode="text",

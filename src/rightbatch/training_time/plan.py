@@ -8,6 +8,7 @@ import numpy as np
 
 from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
+from rightbatch.training_time.factorisation import Factorisation
 from rightbatch.training_time.law import NO_LIMITS, BatchLimits, TrainingTimeLaw
 from rightbatch.training_time.search import (
     LimitedBy,
@@ -74,6 +75,15 @@ class PlanEntry:
     idle_replicas: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def factorisation(self) -> Factorisation:
+        """Who computes how many examples of the batch, in how many passes."""
+        return Factorisation(
+            batch_size=self.batch_size,
+            num_replicas=self.num_replicas,
+            accumulation_steps=self.accumulation_steps,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         known = self.intervals
@@ -85,6 +95,7 @@ class PlanEntry:
             "lr": self.lr,
             "micro_batch_size": self.micro_batch_size,
             "accumulation_steps": self.accumulation_steps,
+            "factorisation": self.factorisation.to_dict(),
             "steps": self.steps,
             "steps_interval": known and known.steps.to_dict(),
             "seconds": self.seconds,
