@@ -96,3 +96,14 @@ def test_checking_a_place_leaves_nothing_there_and_changes_nothing(tmp_path):
     assert not path.exists()
     path.write_text("kept")
     assert _checks.writable_path("--report", path).read_text() == "kept"
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, math.nan, True, "0.9"])
+def test_what_is_not_a_level_is_refused(value):
+    with pytest.raises(InputError, match="`level` must be between 0 and 1, got"):
+        _checks.confidence_level("law", value)
+
+
+def test_a_level_in_per_cent_is_shown_as_a_share():
+    with pytest.raises(InputError, match=r"got 90\. \(write 0\.9\)"):
+        _checks.confidence_level("law", 90)

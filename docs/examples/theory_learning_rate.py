@@ -83,7 +83,7 @@ for panel, fit in ((left, digits), (right, adam)):
     panel.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set(xlabel="batch size, examples", ylabel="best learning rate")
-phi = digits.saturation_batch_size
+phi = digits.plateau_batch_size
 left.axvspan(phi.low, phi.high, color=orange, alpha=0.2, lw=0)
 left.set(title=f"digits, SGD: it stops growing near B = {phi.value:.0f}")
 p = adam.exponent

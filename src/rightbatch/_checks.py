@@ -53,6 +53,24 @@ def nonnegative(who: str, name: str, value: float) -> float:
     return value
 
 
+def confidence_level(who: str, value: float) -> float:
+    """Return the level of an interval if it is between 0 and 1, both left out.
+
+    Raises:
+        InputError: It is not, 90 for instance.
+
+    Example:
+        >>> confidence_level("fit", 0.9)
+        0.9
+    """
+    if not _is_number(value) or not 0 < value < 1:
+        way_out = f"write {value / 100:g}" if _is_number(value) and value > 1 else ""
+        raise InputError(
+            f"{who}: `level` must be between 0 and 1, got {value!r}.", way_out
+        )
+    return value
+
+
 def positive_integer(who: str, name: str, value: float) -> int:
     """Return `value` as an int if it is a whole number of at least one.
 

@@ -290,9 +290,9 @@ def optimal_becomes_weak_at(training_time: TrainingTimeLaw) -> float | None:
         return None
     if not isinstance(step_time, StepTimeLaw) or step_time.seconds_per_example == 0:
         return None
-    equations = _constant_form(training_time)
-    if equations is not None:
-        return max(equations.branch_point, 1.0)
+    known = _equation_10(training_time)
+    if known is not None:
+        return max(known[0], 1.0)
     counts = _replica_grid()[1:]
     knee = step_time.saturation_batch_size * counts
     at = training_time.seconds_to_target(knee, counts)
@@ -371,32 +371,33 @@ def limit_seconds(training_time: TrainingTimeLaw) -> float | None:
 
     .. math:: S_{\min} (D + \gamma M_T)
 
+    D is what a step costs whatever the batch: overhead, communication, and checks
+    between steps, unless replicas share them.
+
     Args:
-        training_time: An inverse law and a step time with a knee.
+        training_time: An inverse law, with a floor or without, and a step time with a
+            knee.
 
     Returns:
-        Seconds; None where eq. 10 does not hold: another law, or communication that
-        grows with the number of replicas.
+        Seconds; None where eq. 10 does not hold: another law, S_min not above zero, a
+        step time that does not grow with the batch, communication that grows with the
+        number of replicas or overlaps with computing, or checks shared among replicas.
     """
-    equations = _constant_form(training_time)
-    return None if equations is None else equations.limit_seconds
+    known = _equation_10(training_time)
+    return None if known is None else known[1]
 
 
-def _constant_form(training_time: TrainingTimeLaw) -> ClosedForm | None:
-    """Return eqs. 8 to 10 where they hold, with communication constant in P."""
+def _equation_10(training_time: TrainingTimeLaw) -> tuple[float, float] | None:
+    """Return the branch point and the limit; None where fixed costs change with P."""
     steps, step_time = training_time.steps, training_time.step_time
     steps = steps.law if isinstance(steps, FittedSteps) else steps
     if not isinstance(steps, ConvergenceLaw) or not isinstance(step_time, StepTimeLaw):
         return None
-    holds = (
-        steps.name == "inverse"
-        and steps.min_steps > 0
-        and step_time.seconds_per_example > 0
-        and step_time.overlap_exponent == 1
-        and step_time.evaluation is None
-        and step_time.communication.kind in {"none", "constant"}
-    )
-    return ClosedForm(convergence=steps, step_time=step_time) if holds else None
+    try:
+        form = ClosedForm(convergence=steps, step_time=step_time)
+        return form.branch_point, form.limit_seconds
+    except InputError:
+        return None
 
 
 def _replica_grid(few: int = 2**12, ratio: float = 1.002) -> FloatArray:

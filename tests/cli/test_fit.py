@@ -186,6 +186,73 @@ def test_the_learning_rates_of_a_sweep_have_their_law(rightbatch, table):
     assert entry["lr_law"]["exponent"]["value"] == pytest.approx(0.5, abs=1e-6)
 
 
+# Repeats -----------------------------------------------------------------------------
+
+
+def curves_of(batches=(16, 64, 256, 1024), seeds=("a", "b", "c")):
+    """Rows of (batch size, steps, run, loss), each run a factor of its own off."""
+    factors = np.random.default_rng(0).uniform(0.97, 1.03, (len(batches), len(seeds)))
+    return [
+        (b, s, run, f"{LAW.loss(b, s) * off:.6g}")
+        for b, of_batch in zip(batches, factors, strict=True)
+        for run, off in zip(seeds, of_batch, strict=True)
+        for s in (100, 400, 1600, 12800)
+    ]
+
+
+def test_runs_of_a_loss_table_stay_repeats(rightbatch, table):
+    rows = [f"{b},{s},{run},{loss}" for b, s, run, loss in curves_of()]
+    path = table("batch_size,steps,run,loss", *rows)
+    words = ("fit", path, "--target", 2.5, "--json")
+    (entry,) = rightbatch(*words).document["workloads"]
+    assert [point["num_runs"] for point in entry["points"]] == [3, 3, 3]
+    assert not any("rows share" in warning for warning in entry["warnings"])
+
+
+def test_repeats_that_nothing_tells_apart_are_one_mean_curve_and_it_is_said(
+    rightbatch, table
+):
+    rows = [f"{b},{s},{loss}" for b, s, _, loss in curves_of()]
+    path = table("batch_size,steps,loss", *rows)
+    words = ("fit", path, "--target", 2.5, "--json")
+    (entry,) = rightbatch(*words).document["workloads"]
+    assert [point["num_runs"] for point in entry["points"]] == [1, 1, 1]
+    (said,) = [one for one in entry["warnings"] if "rows share" in one]
+    assert "a column run" in said
+
+
+def test_a_run_that_stands_twice_is_said(rightbatch, table):
+    rows = [f"{b},seed {i},{100 + 6400 / b + i}" for b in (16, 64, 256) for i in (1, 2)]
+    path = table("batch_size,run,steps", *rows)
+    (entry,) = rightbatch("fit", path, "--json").document["workloads"]
+    assert [point["num_runs"] for point in entry["points"]] == [2, 2, 2]
+    assert not any("stands twice" in warning for warning in entry["warnings"])
+    path = table("batch_size,run,steps", *rows, rows[0], rows[1])
+    (entry,) = rightbatch("fit", path, "--json").document["workloads"]
+    (said,) = [one for one in entry["warnings"] if "stands twice" in one]
+    assert "run 'seed 1' stands twice at batch size 16, as do 1 others" in said
+
+
+def test_one_run_may_reach_two_targets(rightbatch, table):
+    rows = [f"{b},1,{t},{(100 + 6400 / b) / t}" for b in (16, 64, 256) for t in (1, 2)]
+    path = table("batch_size,run,target,steps", *rows)
+    for entry in rightbatch("fit", path, "--json").document["workloads"]:
+        assert not any("stands twice" in warning for warning in entry["warnings"])
+
+
+def test_the_examples_at_the_best_batch_are_not_called_those_of_tiny_ones(
+    rightbatch, losses
+):
+    words = ("fit", losses, "--target", 1.9, "--json")
+    (entry,) = rightbatch(*words).document["workloads"]
+    assert entry["law"] == "loss"
+    assert entry["min_examples"]["value"] is None
+    known = entry["least_examples"]
+    assert known == entry["loss_law"]["at_target"]["least_examples"]
+    assert known["low"] <= known["value"]
+    assert "min_examples" not in entry["loss_law"]["at_target"]
+
+
 # Two workloads in one table ----------------------------------------------------------
 
 

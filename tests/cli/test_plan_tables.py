@@ -270,3 +270,19 @@ def test_a_floor_is_planned_above(rightbatch, tables, tmp_path):
     found = plan(rightbatch, (runs, tables[1]), *words).document
     assert found["convergence"][0]["law"] == "floor"
     assert found["optimal"][0]["batch_size"] > 2
+
+
+def test_runs_of_a_loss_table_are_repeats_of_the_plan(rightbatch, tables, tmp_path):
+    path = tmp_path / "named.csv"
+    rows = [
+        f"{b},{s},{run},{1 + (100 + 6400 / b) * off / s}"
+        for b in (8, 32, 128, 512)
+        for run, off in (("warm", 0.98), ("cold", 1.03))
+        for s in (50, 200, 800, 3200, 12800)
+    ]
+    path.write_text("\n".join(["batch_size,steps,run,loss", *rows]))
+    words = ("--target", "1.5", "--replicas", "1", "--json")
+    found = plan(rightbatch, (path, tables[1]), *words).document
+    assert [run["run"] for run in found["runs"]] == ["warm", "cold"] * 4
+    (fit,) = found["convergence"]
+    assert {point["num_runs"] for point in fit["points"]} == {2}

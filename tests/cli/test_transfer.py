@@ -57,6 +57,7 @@ def test_the_contract_s_example_runs(rightbatch):
         "--lr", ".1", "--rule", "square-root", "--noise-scale", 700, "--json",
     )  # fmt: skip
     (change,) = ended.document["changes"]
+    assert ended.document["rule"] == change["rule"] == "square_root"
     assert change["new"] == pytest.approx(0.1 * 8**0.5)
     assert "2048 against a noise scale of 700" in ended.document["warnings"][0]
 
@@ -187,6 +188,25 @@ def test_names_to_keep_and_half_lives_come_as_lists(rightbatch):
             "--from-batch 8 contradicts `batch_size` 4 of run.json",
         ),
         (("--revert", "run.json"), "nothing to go back to"),
+        (("--revert", "run.json", "--lr", 0.1), "--lr: has no use beside --revert"),
+        (("--revert", "run.json", "--keep", ""), "--keep: has no use beside --revert"),
+        ((*SGD, "--to-batch", 8, "--grow", "smith"), "--grow: needs --schedule"),
+        (
+            (*SGD, "--to-batch", 8, "--max-batch-size", 9),
+            "--max-batch-size: needs --schedule",
+        ),
+        (
+            (*SGD, "--to-batch", 8, "--multiple-of", 1),
+            "--multiple-of: needs --schedule",
+        ),
+        (
+            (*SGD, "--total-steps", 9, "--schedule", "linear", "--rule", "linear"),
+            "--rule: needs --to-batch",
+        ),
+        (
+            (*SGD, "--to-batch", 8, "--keep", "weight-decay"),
+            "`keep` names weight_decay, which was not given",
+        ),
         (
             (*SGD, "--total-steps", 5, "--warmup-steps", 6, "--schedule", "linear"),
             "the warm-up, 6 steps, takes the whole run of 5",

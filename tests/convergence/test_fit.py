@@ -361,3 +361,27 @@ def _table(shared_data, name):
                 columns["batch"].append(float(row["batch_size"]))
                 columns["steps"].append(float(row["steps"]))
     return columns["batch"], columns["steps"]
+
+
+@pytest.mark.parametrize("law", ["knee", "floor"])
+def test_the_end_of_the_grid_is_no_estimate(law):
+    # Examples that do not grow with the batch: S_min may as well be 0.
+    wobble = 1 + 0.03 * np.random.default_rng(0).standard_normal(6)
+    batches = 8 * 2 ** np.arange(6)
+    fit = fit_convergence(batches, 80_000 / batches * wobble, law=law)
+    assert fit.status == "unidentifiable"
+    assert fit.min_steps.low == 0
+    assert fit.critical_batch_size.high is None
+
+
+def test_a_law_without_fewest_steps_has_no_critical_batch_size():
+    batches = 8 * 2 ** np.arange(6)
+    fit = fit_convergence(batches, 80_000 / batches, law="floor")
+    assert fit.law.min_steps == 0
+    assert fit.critical_batch_size.value is None
+
+
+@pytest.mark.parametrize("level", [90, 0, 1, -0.5, True])
+def test_a_level_is_a_share(level):
+    with pytest.raises(InputError, match="`level` must be between 0 and 1"):
+        fit_convergence([8, 64, 512], [100, 20, 10], level=level)

@@ -145,7 +145,7 @@ def test_saturation_is_seen_where_it_is_and_only_there():
         )
         fit = fit_learning_rate(*table)
         found += fit.form == "saturating"
-        covered += 45 in fit.saturation_batch_size
+        covered += 45 in fit.plateau_batch_size
         table = sweep(power(0.6), BATCHES, RATES, noise=0.1, seeds=3, seed=seed)
         power_found += fit_learning_rate(*table).form == "power"
     assert found == 40
@@ -166,7 +166,7 @@ def test_a_saturating_law_is_flat_at_large_batches_and_a_power_at_small_ones():
 
 def test_without_saturation_its_batch_size_has_a_lower_end_alone():
     table = sweep(power(0.6), BATCHES, RATES, noise=0.05, seeds=3)
-    found = fit_learning_rate(*table).saturation_batch_size
+    found = fit_learning_rate(*table).plateau_batch_size
     assert found.value is found.high is None
     assert found.low > BATCHES[2]
 
@@ -195,8 +195,8 @@ def test_the_digits_sweep_saturates_below_its_critical_batch_size():
     fit = fit_learning_rate(*zip(*rows, strict=True))
     assert (fit.form, fit.status, fit.warnings) == ("saturating", "ok", ())
     assert [round(o.lr, 6) for o in fit.optima] == [0.2, 0.5, 0.5, 1, 1, 1, 1, 1]
-    assert fit.saturation_batch_size.value == pytest.approx(14.5, rel=0.05)
-    assert 45 in fit.saturation_batch_size
+    assert fit.plateau_batch_size.value == pytest.approx(14.5, rel=0.05)
+    assert 45 in fit.plateau_batch_size
     assert 1 in fit.exponent  # McCandlish: linear at first, for SGD
     assert fit.lr_at(512) == pytest.approx(1, rel=0.15)
 

@@ -1,6 +1,7 @@
 """Every page of theory prints what it says, and its figure is drawn by its script."""
 
 import doctest
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -40,3 +41,17 @@ def test_the_figure_of_a_page_is_drawn_by_its_script(page, tmp_path, monkeypatch
 def test_the_index_names_every_page():
     index = (ROOT / "docs" / "theory" / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in PAGES if f"({page.name})" not in index] == []
+
+
+NAMED = re.compile(r"(?<![\w./-])(?:tests|benchmarks|docs|src)/[\w./*-]*\w")
+
+
+def test_every_path_that_the_docs_name_is_there():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    missing = [
+        f"{page.relative_to(ROOT)}: {path}"
+        for page in pages
+        for path in NAMED.findall(page.read_text(encoding="utf-8"))
+        if not any(ROOT.glob(path))
+    ]
+    assert missing == []

@@ -69,6 +69,19 @@ def test_the_convex_ramp_is_constant_under_linear_decay():
         assert stage.batch_size == pytest.approx(256, rel=1e-9)
 
 
+def test_the_last_iterate_bound_weighs_noise_by_the_rates_to_come():
+    """Zamani and Glineur's double sum, term by term, against f^2/rest."""
+    f = np.random.default_rng(0).uniform(0.1, 1, 30)
+    rest = np.cumsum(f[::-1])[::-1]
+    for t in range(30):
+        noisy = np.zeros(30)
+        noisy[t] = f[t] ** 2
+        double = noisy.sum() / rest[0] + sum(
+            f[k] / (rest[k] * rest[k + 1]) * noisy[k:].sum() for k in range(29)
+        )
+        assert double == pytest.approx(f[t] ** 2 / rest[min(t + 1, 29)])
+
+
 def test_the_convex_ramp_is_the_best_batch_for_its_bound():
     """The bound's noise is a sum of f^2/(B rest); no other batches do better."""
     steps = 400

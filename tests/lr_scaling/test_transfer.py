@@ -260,6 +260,8 @@ def test_the_json_form_has_the_stable_keys():
         (lambda: transfer(SGD, 1, 2, noise_scale=0), "`noise_scale` must be positive"),
         (lambda: transfer(SGD, 1, 2, rule="linar"), "did you mean linear"),
         (lambda: transfer(SGD, 1, 2, keep=["weight"]), "did you mean weight_decay"),
+        (lambda: transfer(SGD, 1, 2, keep=["ema_decay"]), "`keep` names ema_decay, whi"),
+        (lambda: transfer(SGD, 1, 2, half_life=["beta2"]), "names beta2, which was not"),
         (lambda: transfer(SGD, 1, 2, half_life=["beta"]), "did you mean beta"),
         (lambda: Settings(optimizer="adanw", lr=1), "did you mean adamw"),
         (lambda: Settings(optimizer="sgd", lr=0), "`lr` must be positive, got 0"),
@@ -285,3 +287,18 @@ def test_the_json_form_has_the_stable_keys():
 def test_impossible_transfers_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize("rule", ["square-root", "power:0.4", "power:exponent=.4"])
+def test_a_rule_is_told_by_its_own_name(rule):
+    found = transfer(ADAMW, 256, 1024, rule=rule)
+    word, _, exponent = found.rule.partition(":")
+    assert {one.rule for one in found.changes if one.setting == "lr"} == {word}
+    assert exponent == ("0.4" if word == "power" else "")
+    assert transfer(ADAMW, 256, 1024, rule=found.rule) == found
+
+
+def test_a_setting_that_was_not_given_is_neither_kept_nor_halved():
+    run = Settings(optimizer="sgd", lr=0.1, momentum=0.9)
+    kept = transfer(run, 1, 2, keep=["momentum"], half_life=["momentum"])
+    assert kept.settings.momentum == 0.9

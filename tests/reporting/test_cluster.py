@@ -52,6 +52,13 @@ def test_the_figures_are_the_front_and_the_time_against_replicas(document):
     assert len(replicas.sheet.rows) == len(document["scaling"]["replicas"])
 
 
+def test_plotly_accepts_every_chart_of_a_cluster_and_writes_it_as_we_do(document):
+    for chart in cluster_charts(document):
+        written = json.loads(chart.figure.to_json())
+        del written["layout"]["template"]
+        assert written == chart.drawing.to_dict()
+
+
 def test_a_report_of_a_cluster_holds_its_figures(document):
     page = render_html(document)
     assert "time-against-money" in page

@@ -6,6 +6,7 @@ from collections import Counter
 from html.parser import HTMLParser
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from rightbatch.errors import InputError, RightbatchError
 from rightbatch.reporting import html
@@ -95,6 +96,12 @@ def test_plotly_is_in_the_page_once(page):
     big = [script for script in page.content["script"] if len(script) > 1_000_000]
     assert len(big) == 1
     assert "plotly.js v" in big[0][:200]
+
+
+def test_the_script_is_the_one_plotly_would_give_with_its_licence():
+    script = html._plotly()
+    assert script == re.sub(r"<(?=/script|!--)", r"<\\", get_plotlyjs())
+    assert "Licensed under the MIT license" in script[:300]
 
 
 def test_every_id_is_there_once_and_every_reference_has_its_id(page):

@@ -1,9 +1,9 @@
-import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rightbatch.reporting import marks, style
+from rightbatch.reporting.drawing import Drawing
 
 places = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 
@@ -29,23 +29,24 @@ def test_names_stay_within_the_axis(values, gap):
 
 
 def test_a_band_leaves_out_what_is_unbounded():
-    figure = go.Figure()
-    marks.band(figure, [1, 2, 3], [None, 1.0, 0.0], [5.0, 4.0, None], "#000000")
-    assert list(figure.data[0].x) == [2, 2]
-    assert list(figure.data[0].y) == [4.0, 1.0]
+    drawing = Drawing()
+    marks.band(drawing, [1, 2, 3], [None, 1.0, 0.0], [5.0, 4.0, None], "#000000")
+    assert drawing.data[0]["x"] == [2, 2]
+    assert drawing.data[0]["y"] == [4.0, 1.0]
 
 
 def test_a_band_unbounded_everywhere_is_not_drawn():
-    figure = go.Figure()
-    marks.band(figure, [1, 2], [None, None], [3.0, 3.0], "#000000")
-    assert not figure.data
+    drawing = Drawing()
+    marks.band(drawing, [1, 2], [None, None], [3.0, 3.0], "#000000")
+    assert not drawing.data
 
 
 def test_a_name_at_an_end_is_text_not_markup():
-    figure = go.Figure()
+    drawing = Drawing()
     ends = [(1.0, 2.0, '<a href="x">& more', "#000000")]
-    marks.name_ends(figure, ends, style.log_axis([1, 10]))
-    assert figure.data[0].text[0].strip() == "&lt;a href=&quot;x&quot;&gt;&amp; more"
+    marks.name_ends(drawing, ends, style.log_axis([1, 10]))
+    (text,) = drawing.data[0]["text"]
+    assert text.strip() == "&lt;a href=&quot;x&quot;&gt;&amp; more"
 
 
 def test_error_bars_never_point_the_wrong_way():
@@ -55,6 +56,6 @@ def test_error_bars_never_point_the_wrong_way():
 
 
 def test_a_titled_figure_carries_its_title_and_leaves_the_chart_alone():
-    chart = marks.Chart(name="x", title="a < b", caption="", figure=go.Figure())
+    chart = marks.Chart(name="x", title="a < b", caption="", drawing=Drawing())
     assert chart.titled().layout.title.text == "<b>a &lt; b</b>"
     assert chart.figure.layout.title.text is None

@@ -309,7 +309,7 @@ def _sentence(read: "ClusterFile", best: "BestMix") -> str:
         for name, amount in mix.amounts.items()
     ]
     verb = "Rent" if read.design.renting else "Buy"
-    if read.currency == "replicas" and not read.design.renting:
+    if read.is_shared:
         verb, parts = "Use", [replicas_text(mix.num_replicas)]
     price = f"{number(mix.money)} {read.currency}"
     if read.design.renting:
@@ -321,11 +321,11 @@ def _sentence(read: "ClusterFile", best: "BestMix") -> str:
         each = ", ".join(f"{s.name} {s.num_replicas}" for s in mix.jobs)
         said = f"{verb} {', '.join(parts)}, shared as {each}: "
         said += f"the last job is done in {seconds(mix.seconds)}"
-    said += "." if verb == "Use" else f", for {price}."
-    uncertain = [known for known in read.jobs if known.capped_by_runs]
-    if uncertain:
+    said += "." if read.is_shared else f", for {price}."
+    capped = [known.job for known in read.jobs if known.capped_by_runs]
+    if capped:
         said += (
-            f" The law of {uncertain[0].job.name} is unidentifiable: the time is an "
-            "upper bound as far as larger batches would help."
+            f" The runs of {capped[0].name} show no limit to what larger batches save: "
+            "the batch is a lower bound of the best, the time an upper bound."
         )
     return said

@@ -40,6 +40,7 @@ class ClusterFile:
         deadline: Seconds.
         currency: Name of the money.
         title: Of the file.
+        is_shared: True for a cluster that is there, whose replicas are the money.
     """
 
     design: "Design"
@@ -48,6 +49,7 @@ class ClusterFile:
     deadline: float | None
     currency: str
     title: str
+    is_shared: bool
 
 
 def read_cluster(path: Path) -> ClusterFile:
@@ -101,6 +103,7 @@ def read_cluster(path: Path) -> ClusterFile:
         deadline=deadline,
         currency=top.get("currency", str, "money"),
         title=top.get("title", str, path.stem),
+        is_shared=False,
     )
 
 
@@ -132,6 +135,7 @@ def _shared(top: Section, path: Path) -> ClusterFile:
         deadline=top.quantity("deadline", "time") if "deadline" in top else None,
         currency="replicas",
         title=top.get("title", str, path.stem),
+        is_shared=True,
     )
 
 

@@ -50,8 +50,8 @@ class KnownJob:
         job: The job.
         tuned: The fit of its runs; None where the law was given as numbers.
         timed: The fit of its step times; None likewise.
-        capped_by_runs: Batches are held to the largest one run, as the law says too
-            little beyond.
+        capped_by_runs: Batches are held to the largest one run, as S_min is not above
+            zero.
         warnings: What to know, one sentence each.
     """
 
@@ -95,7 +95,7 @@ def _read_job(table: Section, folder: Path, place: int) -> KnownJob:
     name = table.get("name", str, f"job {place}")
     law, tuned = _law(table, folder)
     step_time, timed = _step_time(table, folder)
-    limits, capped, said = _limits(table, law, tuned)
+    limits, capped, said = _limits(table, tuned)
     if timed is not None:
         said += [f"{name}: {warning}" for warning in timed.warnings]
     if tuned is not None:
@@ -189,10 +189,9 @@ def _step_time(
     between, check = _communication(table), _evaluation(table)
     if "times" in table:
         _not_both(table, "times", TIME)
-        from dataclasses import replace
-
         fit = _fitted_times(folder / table.get("times", str), between)
-        return replace(fit.law, evaluation=check or fit.law.evaluation), fit
+        fit = fit.with_evaluation(check)
+        return fit.law, fit
     table.need("seconds_per_example")
     values: dict[str, Any] = {
         "seconds_per_example": table.quantity("seconds_per_example", "time"),
@@ -267,32 +266,31 @@ def _evaluation(table: Section) -> "Evaluation | None":
 
 
 def _limits(
-    table: Section, law: "ConvergenceLaw", tuned: "TunedFit | None"
+    table: Section, tuned: "TunedFit | None"
 ) -> "tuple[BatchLimits, bool, list[str]]":
-    """Return what can be served; a law that says too little stops at its last run."""
-    from rightbatch.training_time import BatchLimits
+    """Return what is served and supported by the runs, as `plan` has it."""
+    from rightbatch.training_time import BatchLimits, limits_of
 
     values: dict[str, Any] = {key: table.whole(key) for key in LIMITS[:-1]}
     values["candidates"] = table.get("candidates", list)
-    said: list[str] = []
-    capped = False
-    if tuned is not None and tuned.fit.status != "ok":
-        fit = tuned.fit
-        said.append(f"the law of steps is {fit.status}. {fit.advice}")
-        most = values["max_batch_size"]
-        largest = int(fit.fitted_range[1])
-        known = most is None and values["candidates"] is None
-        if (fit.status == "unidentifiable" and known) or (law.min_steps <= 0 and known):
-            capped, values["max_batch_size"] = True, largest
-            said.append(
-                f"no batch above {largest}, the largest one run, is planned with: what "
-                "steps do beyond is not known, so the time may only be bounded from "
-                "above"
-            )
     try:
-        return BatchLimits(**values), capped, said
+        served = BatchLimits(**values)
     except InputError as error:
         raise InputError(f"{table.where}: {error}") from None
+    if tuned is None:
+        return served, False, []
+    fit, said = tuned.fit, list[str]()
+    if fit.status != "ok":
+        said.append(f"the law of steps is {fit.status}. {fit.advice}")
+    limits = limits_of(fit, served)
+    capped = limits != served
+    if capped:
+        said.append(
+            f"no batch above {limits.max_batch_size}, the largest one run, is planned "
+            "with: its runs show no limit to what larger batches save, so this batch "
+            "is a lower bound of the best, and the time an upper bound"
+        )
+    return limits, capped, said
 
 
 def _not_both(

@@ -9,7 +9,7 @@ import typer
 from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import flags
 from rightbatch.cli.output import Output
-from rightbatch.errors import InputError
+from rightbatch.errors import InputError, TableError
 
 if TYPE_CHECKING:
     from rightbatch.convergence import TunedFit
@@ -50,9 +50,10 @@ def run(
     """Fit steps to a target against batch size, with intervals.
 
     TABLE.csv has the columns batch_size and one of steps, examples, epochs, tokens;
-    optional workload, target, lr, status, unit, loss. With several learning rates the
-    best one of each batch size counts. With losses, runs that never reached the target
-    count too: --law loss or --target fits the loss after so many steps.
+    optional workload, run, target, lr, status, unit, loss. With several learning rates
+    the best one of each batch size counts. With losses, runs that never reached the
+    target count too: --law loss or --target fits the loss after so many steps; a column
+    run keeps repeats apart.
     """
     from rightbatch.reporting.tables import fit_sheet, loss_law_sheet
 
@@ -92,23 +93,37 @@ def _entries(
     if "loss" in read_columns(table):
         out.note("the column loss was left aside: --target or --law loss reads it")
     if target is not None:
-        rows = _of_target(table, rows, target)
+        rows = rows_of_target(table, rows, target)
     return [
         fit_entry(name or table.stem, goal, fit_runs(table, name, members, law))
         for (name, goal), members in group_by_fit(rows).items()
     ]
 
 
-def _of_target(
+def rows_of_target(
     table: Path, rows: "tuple[TableRun, ...]", target: float
 ) -> "tuple[TableRun, ...]":
+    """Return the rows of one target.
+
+    Args:
+        table: The file, for errors.
+        rows: From it.
+        target: Which.
+
+    Returns:
+        At least one row.
+
+    Raises:
+        TableError: No row is of this target.
+    """
+    kept = tuple(row for row in rows if row.target == target)
+    if kept:
+        return kept
     targets = sorted({row.target for row in rows if row.target is not None})
-    if target in targets:
-        return tuple(row for row in rows if row.target == target)
     if targets:
         listed = ", ".join(f"{value:g}" for value in targets)
-        raise InputError(f"{table}: has no rows of target {target:g}.", f"use {listed}")
-    raise InputError(
+        raise TableError(f"{table}: has no rows of target {target:g}.", f"use {listed}")
+    raise TableError(
         f"{table}: --target needs a column loss or target.",
         "without one, all rows are of one target",
     )
@@ -151,6 +166,7 @@ def fit_runs(
     """
     from rightbatch.convergence import fit_tuned
     from rightbatch.convergence.mixture import find_mixture
+    from rightbatch.experiments.tables import repeat_warnings
 
     batch_sizes, steps = [row.batch_size for row in rows], [row.steps for row in rows]
     known = [row.lr for row in rows if row.lr is not None]
@@ -173,9 +189,9 @@ def fit_runs(
     except InputError as error:
         where = f"{table}, workload {name!r}" if name else str(table)
         raise InputError(f"{where}: {error}") from None
-    if mixture:
-        return replace(tuned, warnings=(*tuned.warnings, f"{mixture}; are they?"))
-    return tuned
+    said = [f"{mixture}; are they?"] if mixture else []
+    said += repeat_warnings(rows)
+    return replace(tuned, warnings=(*tuned.warnings, *said)) if said else tuned
 
 
 def fit_entry(name: str, target: float | None, tuned: "TunedFit") -> dict[str, Any]:

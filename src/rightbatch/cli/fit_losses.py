@@ -87,31 +87,12 @@ def _steps_entry(
 ) -> dict[str, Any] | None:
     """Return the entry of the law of steps, or None where too few batches pass."""
     from rightbatch.cli.fit import fit_runs
-    from rightbatch.convergence.losses.crossing import steps_to_loss
-    from rightbatch.experiments.tables import TableRun
+    from rightbatch.experiments.tables import runs_to_loss
 
-    crossings = steps_to_loss(
-        [row.batch_size for row in rows],
-        [row.lr for row in rows],
-        [row.steps for row in rows],
-        [row.loss for row in rows],
-        target,
-    )
-    reached = {c.batch_size for c in crossings if not math.isnan(c.steps)}
-    if len(reached) < 2:
+    runs = runs_to_loss(rows, target)
+    if len({run.batch_size for run in runs if not math.isnan(run.steps)}) < 2:
         return None
-    runs = [
-        TableRun(
-            workload=name,
-            target=target,
-            batch_size=crossing.batch_size,
-            steps=crossing.steps,
-            lr=crossing.lr,
-            example_unit=rows[0].example_unit,
-        )
-        for crossing in crossings
-    ]
-    return fit_runs(table, name, runs, law).to_dict()
+    return fit_runs(table, name, list(runs), law).to_dict()
 
 
 def loss_entry(fit: "LossLawFit", loss_law: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +103,8 @@ def loss_entry(fit: "LossLawFit", loss_law: dict[str, Any]) -> dict[str, Any]:
         loss_law: Its JSON form, with what it says of a target.
 
     Returns:
-        The stable keys of a fit; the critical batch size has no value.
+        The stable keys of a fit; critical batch size and examples in the limit of
+        small batches, which never arrive, have no value.
     """
     at_target = loss_law["at_target"] or {}
     nothing = {"value": None, "low": None, "high": None, "level": fit.level}
@@ -134,7 +116,8 @@ def loss_entry(fit: "LossLawFit", loss_law: dict[str, Any]) -> dict[str, Any]:
         "status": fit.status,
         "advice": fit.advice,
         "min_steps": at_target.get("min_steps", nothing),
-        "min_examples": at_target.get("min_examples", nothing),
+        "min_examples": nothing,
+        "least_examples": at_target.get("least_examples"),
         "critical_batch_size": nothing,
         "min_batch_size": at_target.get("min_batch_size"),
         "median_relative_error": fit.median_relative_error,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rightbatch._checks import did_you_mean
-from rightbatch.cli.fit import fit_runs, group_by_fit
+from rightbatch.cli.fit import fit_runs, group_by_fit, rows_of_target
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
 from rightbatch.cli.time import step_time_entry
@@ -110,51 +110,20 @@ def _rows(
     path: Path, which: tuple[str | None, float | None], options: PlanOptions
 ) -> "tuple[TableRun, ...]":
     """Return the runs of one workload: counted, or read off where losses crossed."""
-    from rightbatch.experiments.tables import read_columns, read_losses, read_runs
+    from rightbatch.experiments.tables import (
+        read_columns,
+        read_losses,
+        read_runs,
+        runs_to_loss,
+    )
 
     workload, target = which
     if target is None or "loss" not in read_columns(path):
         rows = read_runs(path, **options.units)
-        rows = rows if target is None else _of_target(path, rows, target)
+        rows = rows if target is None else rows_of_target(path, rows, target)
         return _of_workload(path, rows, workload)
-    from rightbatch.convergence.losses.crossing import steps_to_loss
-    from rightbatch.experiments.tables import TableRun
-
     losses = _of_workload(path, read_losses(path, **options.units), workload)
-    crossings = steps_to_loss(
-        [row.batch_size for row in losses],
-        [row.lr for row in losses],
-        [row.steps for row in losses],
-        [row.loss for row in losses],
-        target,
-    )
-    return tuple(
-        TableRun(
-            workload=losses[0].workload,
-            target=target,
-            batch_size=crossing.batch_size,
-            steps=crossing.steps,
-            lr=crossing.lr,
-            example_unit=losses[0].example_unit,
-        )
-        for crossing in crossings
-    )
-
-
-def _of_target(
-    path: Path, rows: "tuple[TableRun, ...]", target: float
-) -> "tuple[TableRun, ...]":
-    kept = tuple(row for row in rows if row.target == target)
-    if kept:
-        return kept
-    targets = sorted({row.target for row in rows if row.target is not None})
-    if targets:
-        listed = ", ".join(f"{value:g}" for value in targets)
-        raise TableError(f"{path}: has no rows of target {target:g}.", f"use {listed}")
-    raise TableError(
-        f"{path}: --target needs a column loss or target.",
-        "without one, all rows are of one target",
-    )
+    return runs_to_loss(losses, target)
 
 
 def _of_workload(
@@ -276,6 +245,7 @@ def _run_row(row: "TableRun") -> dict[str, Any]:
     return {
         "batch_size": row.batch_size,
         "lr": row.lr,
+        "run": row.run or None,
         "seed": None,
         "target": row.target,
         "steps": row.steps if reached else None,

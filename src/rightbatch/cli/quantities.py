@@ -48,6 +48,9 @@ _KINDS = {
     "bandwidth": (_RATES, "100 Gbit/s"),
 }
 _FORM = re.compile(r"\s*([-+]?[\d_.,]+(?:[eE][-+]?\d+)?)\s*(\S.*?)?\s*")
+# A comma between other digits may be a decimal one: 1,5 h is not fifteen hours.
+_GROUPS = re.compile(r"[-+]?\d{1,3}(?:[,_]\d{3})+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 def quantity(where: str, kind: str, value: Any) -> float:
@@ -86,15 +89,20 @@ def quantity(where: str, kind: str, value: Any) -> float:
 
 def _parts(where: str, text: str) -> tuple[float, str]:
     found = _FORM.fullmatch(text)
+    digits, unit = (found[1], found[2] or "") if found else ("", "")
+    if _GROUPS.fullmatch(digits):
+        digits = digits.replace(",", "").replace("_", "")
     try:
-        number = float(found[1].replace(",", "")) if found else math.nan
+        # Python's own numbers may hold underscores anywhere.
+        number = math.nan if "_" in digits else float(digits)
     except ValueError:
         number = math.nan
-    if found is None or math.isnan(number):
-        raise InputError(
-            f"{where} must be a number and a unit, got {text!r}.", 'such as "2 h"'
-        )
-    return number, found[2] or ""
+    if math.isnan(number):
+        way_out = 'such as "2 h"'
+        if _DECIMAL_COMMA.fullmatch(digits):
+            way_out = f'write "{digits.replace(",", ".")} {unit}"'.replace(' "', '"')
+        raise InputError(f"{where} must be a number and a unit, got {text!r}.", way_out)
+    return number, unit
 
 
 def _wrong_unit(where: str, kind: str, text: str, unit: str) -> InputError:

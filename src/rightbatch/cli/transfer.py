@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 
 NAME = "transfer"
 Number = float | None
+_OUTPUT = ("revert", "json", "quiet", "no_progress")
+# What stands idle without another option.
+_NEEDS = {
+    "grow": "schedule",
+    "max_batch_size": "schedule",
+    "multiple_of": "schedule",
+    "rule": "to_batch",
+    "half_life": "to_batch",
+    "keep": "to_batch",
+}
 
 
 def run(
+    context: typer.Context,
     from_batch: Annotated[Number, typer.Option(help="The batch size now.")] = None,
     to_batch: Annotated[Number, typer.Option(help="The batch size wanted.")] = None,
     optimizer: Annotated[
@@ -102,6 +113,7 @@ def run(
     decaying learning rate into a growing batch.
     """
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
+    _check_given(context)
     if revert:
         back = revert_settings(revert)
         document = out.document({"revert": str(revert)}, settings=back)
@@ -155,6 +167,33 @@ def run(
         document["written"] = str(write)
         _write(write, settings, moved)
     _show(out, document)
+
+
+def _check_given(context: typer.Context) -> None:
+    """Refuse options that would do nothing beside the others."""
+    given = [
+        name
+        for name in context.params
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if "revert" in given:
+        for name in given:
+            if name not in _OUTPUT:
+                raise InputError(
+                    f"{_option(name)}: has no use beside --revert.",
+                    "revert first, then transfer",
+                )
+        return
+    for name in given:
+        needs = _NEEDS.get(name)
+        # Without --schedule the want of --to-batch has its own error.
+        idle = needs == "schedule" or "schedule" in given
+        if needs and needs not in given and idle:
+            raise InputError(f"{_option(name)}: needs {_option(needs)}.")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _read(

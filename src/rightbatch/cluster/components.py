@@ -148,8 +148,27 @@ class Replicas:
         return replace(machine, num_replicas=amount)
 
 
+class _AsSold:
+    """What is paid for as it is used, and sold in any amount or as listed."""
+
+    __slots__ = ()
+
+    def sizes(self) -> FloatArray | None:
+        """Return the amounts sold; None where any is."""
+        return _sold(self)
+
+    def between(self, low: float, high: float) -> FloatArray:
+        """Return the amounts sold between two; the two where any is."""
+        sold = _sold(self)
+        return np.unique([low, high]) if sold is None else _within(sold, low, high)
+
+    def bought(self, amount: Any) -> Any:
+        """Return the amount itself."""
+        return amount
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
+class Compute(_AsSold):
     r"""How fast each replica is: :math:`\gamma` is divided by the amount.
 
     Args:
@@ -181,25 +200,13 @@ class Compute:
     def __post_init__(self) -> None:
         _set_bounds(self)
 
-    def sizes(self) -> FloatArray | None:
-        """Return the speeds sold; None where any is."""
-        return _sold(self)
-
-    def between(self, low: float, high: float) -> FloatArray:
-        """Return the speeds sold between two."""
-        return _within(_sold(self), low, high)
-
-    def bought(self, amount: Any) -> Any:
-        """Return the amount itself."""
-        return amount
-
     def fit(self, machine: Machine, amount: Any) -> Machine:
         """Return the machine with replicas so many times as fast."""
         return replace(machine, speed=machine.speed * amount)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bandwidth:
+class Bandwidth(_AsSold):
     r"""How wide the network is: the volume of :math:`\Delta` is divided by the amount.
 
     Perrone's :math:`\delta` is 1 over the bandwidth where communication is constant;
@@ -227,18 +234,6 @@ class Bandwidth:
 
     def __post_init__(self) -> None:
         _set_bounds(self)
-
-    def sizes(self) -> FloatArray | None:
-        """Return the bandwidths sold; None where any is."""
-        return _sold(self)
-
-    def between(self, low: float, high: float) -> FloatArray:
-        """Return the bandwidths sold between two."""
-        return _within(_sold(self), low, high)
-
-    def bought(self, amount: Any) -> Any:
-        """Return the amount itself."""
-        return amount
 
     def fit(self, machine: Machine, amount: Any) -> Machine:
         """Return the machine with a network so many times as wide."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -141,19 +141,20 @@ def worths(design: Design, amounts: Amounts, rate: float | None) -> tuple[Worth,
         Both.
     """
     machine = design.machine(amounts)
-    now = float(design.objective(amounts))
+    now, done = _seconds(design, machine)
     price = float(design.price(amounts))
     changes = (
-        ("one more replica", {"num_replicas": machine.num_replicas + 1}),
-        ("twice the bandwidth", {"bandwidth": machine.bandwidth * 2}),
+        ("one more replica", replace(machine, num_replicas=machine.num_replicas + 1)),
+        ("twice the bandwidth", replace(machine, bandwidth=machine.bandwidth * 2)),
     )
     found: list[Worth] = []
-    for what, change in changes:
-        changed = _seconds(design, machine, change)
-        saved = max(now - changed, 0.0)
+    for what, changed in changes:
+        then, done_then = _seconds(design, changed)
+        saved = max(now - then, 0.0)
         worth = None if rate is None else saved / rate
         if design.renting:
-            worth = price * (now / min(changed, now) - 1)
+            # The bill runs until the last job is done, whatever is made least.
+            worth = price * (done / min(done_then, done) - 1)
         asked = _asked(design, amounts, what)
         found.append(Worth(what=what, seconds_saved=saved, price=asked, worth=worth))
     return tuple(found)
@@ -206,18 +207,14 @@ def _gain(
     return max((seconds[0] - seconds[1]) / (money[1] - money[0]), 0.0)
 
 
-def _seconds(design: Design, machine: Machine, change: dict[str, Any]) -> float:
-    values = {
-        "num_replicas": machine.num_replicas,
-        "speed": machine.speed,
-        "bandwidth": machine.bandwidth,
-        "max_micro_batch_size": machine.max_micro_batch_size,
-    }
-    changed = Machine(**(values | change))
+def _seconds(design: Design, machine: Machine) -> tuple[float, float]:
+    """Return the objective on one machine, and when the last job is done."""
     if len(design.jobs) == 1:
-        return float(design.jobs[0].seconds(changed))
-    count = int(changed.num_replicas)
-    return share_replicas(design.jobs, count, machine=changed, aim=design.aim).objective
+        alone = float(design.jobs[0].seconds(machine))
+        return alone, alone
+    count = int(machine.num_replicas)
+    shared = share_replicas(design.jobs, count, machine=machine, aim=design.aim)
+    return shared.objective, shared.latest
 
 
 def _asked(design: Design, amounts: Amounts, what: str) -> float | None:

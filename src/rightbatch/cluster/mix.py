@@ -1,7 +1,7 @@
 """The best mix for a budget or a deadline, and the front of time against money."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -255,12 +255,7 @@ def _shares(design: Design, found: Found) -> tuple[JobShare, ...]:
     )
     shares: list[JobShare] = []
     for job, count in zip(design.jobs, counts, strict=True):
-        own = type(machine)(
-            num_replicas=count,
-            speed=machine.speed,
-            bandwidth=machine.bandwidth,
-            max_micro_batch_size=machine.max_micro_batch_size,
-        )
+        own = replace(machine, num_replicas=count)
         batch, limits = job.batch_size(own), job.limits_on(own)
         micro, passes = limits.split(batch, count)
         seconds = job.training_time(own).seconds_as_served(batch, count, limits)

@@ -269,6 +269,7 @@ def fit_convergence(
         ('ok', 27)
     """
     _checks.one_of("fit", "law", law, ["auto", *LAWS])
+    _checks.confidence_level("fit", level)
     batch = _checks.positive_array("fit", "batch_sizes", batch_sizes)
     count = _checks.positive_array("fit", "steps", steps)
     everything = group_runs(batch, count)
@@ -372,7 +373,7 @@ def _intervals(
             ),
         ),
         Interval(
-            value=law.critical_batch_size if law.min_steps > 0 else None,
+            value=None if surface.has_no_corner else law.critical_batch_size,
             low=critical[0],
             high=critical[1],
             level=level,
@@ -392,7 +393,8 @@ def _limits(surface: Surface, threshold: float) -> tuple[Limits, Limits, Limits]
     steps = np.concatenate([ratios * least, ratios * most])
     is_flat = high_ratio is None
     return (
-        (float(steps.min()), float(steps.max())),
+        # A knee and a floor go with S_min >= 0: no lower end of r means that 0 is in.
+        (0.0 if low_ratio is None else float(steps.min()), float(steps.max())),
         (None if is_flat else float(least.min()), float(most.max())),
         (
             1 / high_ratio if high_ratio and high_ratio > 0 else None,

@@ -146,7 +146,7 @@ class LearningRateFit:
         advice: One sentence: what to run next.
         warnings: Which batch sizes were left out, and why.
         exponent: p with its interval.
-        saturation_batch_size: phi with its interval; without a value, and a lower end
+        plateau_batch_size: phi with its interval; without a value, and a lower end
             alone, where no saturation is seen.
         optima: The best rate of each batch size.
         level: Of the intervals.
@@ -160,7 +160,7 @@ class LearningRateFit:
     advice: str
     warnings: tuple[str, ...]
     exponent: Interval
-    saturation_batch_size: Interval
+    plateau_batch_size: Interval
     optima: tuple[LrOptimum, ...]
     level: float
     line: LrLines | None
@@ -232,7 +232,7 @@ class LearningRateFit:
             "status": self.status,
             "advice": self.advice,
             "exponent": self.exponent.to_dict(),
-            "saturation_batch_size": self.saturation_batch_size.to_dict(),
+            "plateau_batch_size": self.plateau_batch_size.to_dict(),
             "optima": [optimum.to_dict() for optimum in self.optima],
             "curve": self.curve(),
             "warnings": list(self.warnings),
@@ -276,6 +276,7 @@ def fit_learning_rate(
         ('power', 0.5, 4.0)
     """
     who = "learning rate"
+    _checks.confidence_level(who, level)
     batch = _checks.positive_array(who, "batch_sizes", batch_sizes)
     rates = _checks.positive_array(who, "lrs", lrs)
     if not len(batch) == len(rates) == len(steps):
@@ -331,7 +332,7 @@ def _fitted(
         advice=advice,
         warnings=tuple(_warnings(optima)),
         exponent=interval,
-        saturation_batch_size=_saturation(
+        plateau_batch_size=_saturation(
             float(line.saturations[0]), (grid, chi2), threshold, level, unit
         ),
         optima=optima,
@@ -418,7 +419,7 @@ def _unfitted(
             level=level,
             definition="power of the batch size in the best learning rate",
         ),
-        saturation_batch_size=Interval(
+        plateau_batch_size=Interval(
             value=None, low=None, high=None, level=level, unit=unit
         ),
         optima=optima,

@@ -106,6 +106,13 @@ class Surface:
         return 2 if self.law.name == "inverse" else 3
 
     @property
+    def has_no_corner(self) -> bool:
+        """True where S_min is not above 0, or E_min could as well be 0."""
+        law = self.law
+        at_end = law.min_steps >= self.ratios[-1] * law.min_examples * (1 - 1e-9)
+        return law.min_steps <= 0 or bool(at_end)
+
+    @property
     def residuals(self) -> FloatArray:
         """Return ln(mean steps) less ln of the law, shape (k,)."""
         return self.runs.log_steps - np.log(self.law.steps(self.runs.batch_sizes))
@@ -274,8 +281,10 @@ def _best_in(
             break
         step *= 2 * ZOOM_CELLS / (ZOOM_POINTS - 1)
     examples, third = float(np.exp(scale[best])), float(thirds[row])
+    # The end of the grid is no estimate: where less would do as well, so would nothing.
+    is_least = place[0] < 0.01 and family.ratios[0] > 0
     law = ConvergenceLaw(
-        min_steps=float(ratios[column]) * examples,
+        min_steps=0.0 if is_least else float(ratios[column]) * examples,
         min_examples=examples,
         knee_exponent=1.0 if family.has_floor else third,
         min_batch_size=third if family.has_floor else 0.0,

@@ -32,7 +32,8 @@ SOURCES: Mapping[str, tuple[str, str]] = {
         "normalised updates, and noise dominates the gradient at every batch served",
     ),
     "convex": (
-        "the best batches for a convex bound on the last iterate",
+        "ours, from the last-iterate bound for convex problems (Zamani and Glineur "
+        "2023; Defazio et al. 2023)",
         "the schedule is given; the batch starts as it was and the rate is untouched",
     ),
 }

@@ -7,6 +7,7 @@ batch shrinks. Every function takes numbers and returns a number.
 import math
 
 from rightbatch import _checks
+from rightbatch.convergence.equivalents import gain
 from rightbatch.errors import InputError
 
 
@@ -19,10 +20,13 @@ def linear_factor(ratio: float) -> float:
     2017).
 
     Args:
-        ratio: :math:`\kappa`.
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
         The factor.
+
+    Raises:
+        InputError: `ratio` is not a positive number.
 
     Example:
         >>> linear_factor(8)
@@ -40,10 +44,13 @@ def square_root_factor(ratio: float) -> float:
     size at any batch, and its noise adds up like a random walk (Malladi et al. 2022).
 
     Args:
-        ratio: :math:`\kappa`.
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
         The factor.
+
+    Raises:
+        InputError: `ratio` is not a positive number.
 
     Example:
         >>> square_root_factor(16)
@@ -60,11 +67,14 @@ def power_factor(ratio: float, exponent: float) -> float:
     Tuned sweeps show a from .2 to .8 at small batches and a flat stretch past them.
 
     Args:
-        ratio: :math:`\kappa`.
-        exponent: a.
+        ratio: :math:`\kappa`, no unit.
+        exponent: a, no unit.
 
     Returns:
         The factor.
+
+    Raises:
+        InputError: `ratio` is not a positive number, or `exponent` not finite.
 
     Example:
         >>> power_factor(16, 0.25)
@@ -72,32 +82,6 @@ def power_factor(ratio: float, exponent: float) -> float:
     """
     _checks.finite("power_factor", "exponent", exponent)
     return _checks.positive("power_factor", "ratio", ratio) ** exponent
-
-
-def noise_scale_lr(max_lr: float, batch_size: float, noise_scale: float) -> float:
-    r"""Return the best learning rate of SGD at a batch size.
-
-    .. math:: \eta(B) = \eta_{\max} / (1 + \phi/B)
-
-    With it one step lowers the loss by :math:`\Delta L_{\max}/(1 + \phi/B)` (McCandlish
-    et al. 2018).
-
-    Args:
-        max_lr: The best learning rate without noise.
-        batch_size: B, in examples.
-        noise_scale: :math:`\phi`, in examples.
-
-    Returns:
-        The learning rate, in the unit of `max_lr`.
-
-    Example:
-        >>> noise_scale_lr(0.4, batch_size=700, noise_scale=700)
-        0.2
-    """
-    _checks.positive("noise_scale_lr", "max_lr", max_lr)
-    _checks.positive("noise_scale_lr", "batch_size", batch_size)
-    _checks.nonnegative("noise_scale_lr", "noise_scale", noise_scale)
-    return max_lr / (1 + noise_scale / batch_size)
 
 
 def adascale_gain(from_batch: float, to_batch: float, noise_scale: float) -> float:
@@ -116,7 +100,10 @@ def adascale_gain(from_batch: float, to_batch: float, noise_scale: float) -> flo
         noise_scale: :math:`\phi`, in examples.
 
     Returns:
-        The gain.
+        The gain, in old steps per new step.
+
+    Raises:
+        InputError: A batch size is not positive, or `noise_scale` is negative.
 
     Example:
         >>> round(adascale_gain(256, 2048, 700), 4)
@@ -125,7 +112,7 @@ def adascale_gain(from_batch: float, to_batch: float, noise_scale: float) -> flo
     _checks.positive("adascale_gain", "from_batch", from_batch)
     _checks.positive("adascale_gain", "to_batch", to_batch)
     _checks.nonnegative("adascale_gain", "noise_scale", noise_scale)
-    return (1 + noise_scale / from_batch) / (1 + noise_scale / to_batch)
+    return gain(to_batch, noise_scale, reference=from_batch)
 
 
 def sde_decay(decay: float, ratio: float) -> float:
@@ -137,14 +124,15 @@ def sde_decay(decay: float, ratio: float) -> float:
     (Malladi et al. 2022). An average that is off (0) stays off.
 
     Args:
-        decay: :math:`\beta`, in [0, 1).
-        ratio: :math:`\kappa`.
+        decay: :math:`\beta` per step, in [0, 1).
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
-        :math:`\beta'`.
+        :math:`\beta'`, per step.
 
     Raises:
-        InputError: No average decays so fast.
+        InputError: `decay` is outside [0, 1), `ratio` is not positive, or no average
+            decays so fast.
 
     Example:
         >>> round(sde_decay(0.999, 16), 6)
@@ -172,11 +160,14 @@ def sde_eps(eps: float, ratio: float) -> float:
     :math:`\sqrt{\kappa}` (Malladi et al. 2022).
 
     Args:
-        eps: :math:`\epsilon`.
-        ratio: :math:`\kappa`.
+        eps: :math:`\epsilon`, in the unit of a gradient.
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
-        :math:`\epsilon'`.
+        :math:`\epsilon'`, in the same unit.
+
+    Raises:
+        InputError: `eps` is negative, or `ratio` is not positive.
 
     Example:
         >>> sde_eps(1e-8, 16)
@@ -197,11 +188,14 @@ def half_life_decay(decay: float, ratio: float) -> float:
     leaves [0, 1).
 
     Args:
-        decay: :math:`\beta`, in [0, 1).
-        ratio: :math:`\kappa`.
+        decay: :math:`\beta` per step, in [0, 1).
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
-        :math:`\beta'`.
+        :math:`\beta'`, per step.
+
+    Raises:
+        InputError: `decay` is outside [0, 1), or `ratio` is not positive.
 
     Example:
         >>> round(half_life_decay(0.95, 1 / 16), 5)
@@ -223,13 +217,16 @@ def kept_timescale_decay(
     gradient, as AdamW's (Power Lines).
 
     Args:
-        weight_decay: :math:`\lambda`.
-        lr_factor: :math:`\eta'/\eta`.
+        weight_decay: :math:`\lambda`, per step over the learning rate.
+        lr_factor: :math:`\eta'/\eta`, no unit.
         steps_factor: S/S', old steps over new ones: :math:`\kappa` for a run over the
             same examples.
 
     Returns:
-        :math:`\lambda'`.
+        :math:`\lambda'`, in the unit of `weight_decay`.
+
+    Raises:
+        InputError: `weight_decay` is negative, or a factor is not positive.
 
     Example:
         >>> kept_timescale_decay(0.1, lr_factor=4, steps_factor=16)
@@ -250,12 +247,15 @@ def timescale(
 
     Args:
         batch_size: B, in examples.
-        lr: :math:`\eta`.
-        weight_decay: :math:`\lambda`.
+        lr: :math:`\eta`, per step.
+        weight_decay: :math:`\lambda`, per step over `lr`.
         num_examples: D, examples of the whole run, repeats counted.
 
     Returns:
         The share; above 1 the run ends before anything is forgotten.
+
+    Raises:
+        InputError: An argument is not a positive number.
 
     Example:
         >>> timescale(256, lr=0.01, weight_decay=0.1, num_examples=256_000)
@@ -277,11 +277,14 @@ def legw_warmup_epochs(epochs: float, ratio: float) -> float:
     as it was. Goes with the square root for the learning rate (You et al. 2019).
 
     Args:
-        epochs: w.
-        ratio: :math:`\kappa`.
+        epochs: w, in epochs at the old batch size.
+        ratio: :math:`\kappa`, no unit.
 
     Returns:
-        Epochs.
+        Epochs at the new batch size.
+
+    Raises:
+        InputError: `epochs` is negative, or `ratio` is not positive.
 
     Example:
         >>> legw_warmup_epochs(0.5, 8)
@@ -300,11 +303,14 @@ def same_progress_steps(steps: float, steps_factor: float) -> float:
     steps' worth, it is the gain r.
 
     Args:
-        steps: S, of a warm-up or of the whole schedule.
+        steps: S, old steps of a warm-up or of the whole schedule.
         steps_factor: Old steps that one new step replaces.
 
     Returns:
         Steps, not rounded: rounding would lose the way back.
+
+    Raises:
+        InputError: `steps` is negative, or `steps_factor` is not positive.
 
     Example:
         >>> same_progress_steps(10_000, 8)

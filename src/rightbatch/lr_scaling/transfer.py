@@ -1,10 +1,11 @@
 """Every setting that follows a change of the batch size: old, new, why, and back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rightbatch import _checks
+from rightbatch.errors import InputError
 from rightbatch.lr_scaling import rules
 from rightbatch.lr_scaling.advice import choose_rule, find_warnings
 from rightbatch.lr_scaling.catalogue import (
@@ -17,6 +18,7 @@ from rightbatch.lr_scaling.catalogue import (
 from rightbatch.lr_scaling.settings import DECAYS, Settings, as_count
 
 _CHECK_FACTORS = (0.5, 1.0, 2.0)
+_SETTINGS = tuple(one.name for one in fields(Settings) if one.name != "optimizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,8 @@ class Transfer:
         settings: The settings at `to_batch`.
         from_batch: Old batch size, in examples.
         to_batch: New batch size, in examples.
-        rule: For the learning rate.
+        rule: For the learning rate, under its name in `LR_RULES`; a power with its
+            exponent, as ``power:0.4``.
         why: Why that rule.
         changes: What changes.
         kept: What the rules leave as it is, and why.
@@ -168,8 +171,8 @@ def transfer(
         The changes and the new settings; nothing is applied.
 
     Raises:
-        InputError: An argument is out of its range, a name is unknown, or the rule
-            needs a noise scale.
+        InputError: An argument is out of its range, a name is unknown or of a setting
+            that was not given, or the rule needs a noise scale.
 
     Example:
         >>> run = Settings(optimizer="adamw", lr=0.1, beta1=0.9, beta2=0.999, eps=1e-8)
@@ -180,12 +183,15 @@ def transfer(
           beta2: 0.999 -> 0.996  (Malladi et al. (2022))
           eps: 1e-08 -> 5e-09  (Malladi et al. (2022))
     """
-    _check_arguments((from_batch, to_batch), noise_scale, half_life, keep)
+    _check_arguments((from_batch, to_batch), noise_scale)
+    _check_names("half_life", half_life, settings, DECAYS)
+    _check_names("keep", keep, settings, _SETTINGS)
     why = "asked for"
     if rule == "auto":
         rule, why = choose_rule(settings, from_batch, to_batch, noise_scale)
+    found, exponent = find_rule(rule)
     move = _Move(
-        rule=find_rule(rule)[0],
+        rule=found,
         ratio=to_batch / from_batch,
         lr_factor=lr_factor(rule, from_batch, to_batch, noise_scale),
         steps_factor=steps_factor(rule, from_batch, to_batch, noise_scale),
@@ -203,7 +209,7 @@ def transfer(
         settings=new,
         from_batch=from_batch,
         to_batch=to_batch,
-        rule=rule,
+        rule=found.name if exponent is None else f"{found.name}:{exponent}",
         why=why,
         changes=tuple(one for one in changes if one.new != one.old),
         kept=tuple(one for one in changes if one.new == one.old),
@@ -222,18 +228,24 @@ def transfer(
 def _check_arguments(
     batches: tuple[float, float],
     noise_scale: float | None,
-    half_life: Sequence[str],
-    keep: Sequence[str],
 ) -> None:
     _checks.positive("transfer", "from_batch", batches[0])
     _checks.positive("transfer", "to_batch", batches[1])
     if noise_scale is not None:
         _checks.positive("transfer", "noise_scale", noise_scale)
-    for name in half_life:
-        _checks.one_of("transfer", "half_life", name, DECAYS)
-    known = [name for name in Settings.__dataclass_fields__ if name != "optimizer"]
-    for name in keep:
-        _checks.one_of("transfer", "keep", name, known)
+
+
+def _check_names(
+    argument: str, names: Sequence[str], settings: Settings, known: Sequence[str]
+) -> None:
+    given = settings.given()
+    for name in names:
+        _checks.one_of("transfer", argument, name, known)
+        if name not in given:
+            raise InputError(
+                f"transfer: `{argument}` names {name}, which was not given.",
+                f"give {name}, or leave it out",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

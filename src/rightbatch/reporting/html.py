@@ -204,7 +204,10 @@ def _resource(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    # Of plotly this file alone: its Python would take longer than all that is here.
-    script = files("plotly").joinpath("package_data", "plotly.min.js")
+    # The package alone, to find its file: loading its figures would take longer than
+    # all that is done here.
+    import plotly
+
+    script = files(plotly).joinpath("package_data", "plotly.min.js")
     text = script.read_text(encoding="utf-8")
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -92,25 +92,6 @@ const laws = (() => {
   const secondsToTarget = (problem, batch, replicas) =>
     steps(problem.convergence, batch) * stepSeconds(problem.step_time, batch, replicas);
 
-  // Closed form: eqs. 8 to 10, no overlap, no knee exponent ---------------------------
-
-  const closedForm = ({ convergence, step_time: law }, replicas) => {
-    const { min_steps: fewest, min_examples: examples } = convergence;
-    const { seconds_per_example: gamma, saturation_batch_size: local } = law;
-    const fixed = (law.overhead_seconds || 0) + evaluationSeconds(law, replicas)
-      + commSeconds(law.communication, replicas);
-    const balanced = Math.sqrt((examples / fewest / gamma) * fixed * replicas);
-    const knee = local * replicas;
-    const both = Math.sqrt(fixed * fewest) + Math.sqrt(examples * gamma / replicas);
-    const saturated = (fewest + examples / knee) * (fixed + gamma * local);
-    return {
-      batch_size: Math.max(balanced, knee),
-      seconds: balanced > knee ? both ** 2 : saturated,
-      branch_point: examples * fixed / (gamma * local ** 2 * fewest),
-      limit_seconds: fewest * (fixed + gamma * local),
-    };
-  };
-
   // Whole examples: the largest share sets the pace -----------------------------------
 
   // Examples per forward pass and passes per step of one replica.
@@ -324,13 +305,6 @@ const laws = (() => {
     return share === 1 || flat(1) || flat(1 - 1e-3) ? "saturation" : "balance";
   };
 
-  // Share of time that a batch size loses against the best one.
-  const regret = (problem, batch, replicas) => {
-    const best = bestBatchSize(problem, replicas).batch_size;
-    return secondsAsServed(problem, batch, replicas)
-      / secondsAsServed(problem, best, replicas) - 1;
-  };
-
   const cost = (pricePerReplicaHour, replicas, seconds) =>
     pricePerReplicaHour * replicas * seconds / 3600;
 
@@ -380,14 +354,16 @@ const laws = (() => {
 
   // What if: the state of the knobs, and what becomes of the fitted laws ---------------
 
-  // The same exchange with its bandwidth multiplied; the latency stays.
+  /* The same exchange with its bandwidth multiplied; the latency stays. Of two levels
+     the network between nodes is widened. */
   const withBandwidth = (communication, factor) => {
     const scaled = { ...communication };
-    for (const key of Object.keys(scaled)) {
-      if (key.endsWith("bytes_per_second")) scaled[key] *= factor;
+    for (const key of ["bytes_per_second", "outer_bytes_per_second"]) {
+      if (key in scaled) scaled[key] *= factor;
     }
-    if ("seconds" in scaled) scaled.seconds /= factor;
-    if ("seconds_per_replica" in scaled) scaled.seconds_per_replica /= factor;
+    for (const key of ["seconds", "seconds_per_replica"]) {
+      if (key in scaled) scaled[key] /= factor;
+    }
     return scaled;
   };
 
@@ -455,8 +431,8 @@ const laws = (() => {
   };
 
   return Object.freeze({
-    steps, commSeconds, evaluationSeconds, stepSeconds, passSeconds, secondsToTarget, closedForm,
-    split, largestBatch, secondsAsServed, bestBatchSize, rangeAround, limitedBy, regret,
+    steps, commSeconds, evaluationSeconds, stepSeconds, passSeconds, secondsToTarget,
+    split, largestBatch, secondsAsServed, bestBatchSize, rangeAround, limitedBy,
     cost, plan, plans, curve, withBandwidth, problemOf, startOf, isAllowed, encodeState, decodeState,
     placeOf, valueAt,
   });

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-
 from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.formats import count, is_number, number, seconds
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 from rightbatch.reporting import marks, style
 from rightbatch.reporting.drawing import Drawing
 from rightbatch.reporting.figure_tables import (

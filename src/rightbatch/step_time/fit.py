@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rightbatch._checks import positive_array
+from rightbatch._checks import confidence_level, positive_array
 from rightbatch.errors import InputError
 from rightbatch.fitting import FloatArray, corrected_aic
 from rightbatch.step_time.candidates import Basis
@@ -82,6 +82,7 @@ def fit_step_time(
         >>> fit.knee_seen
         False
     """
+    confidence_level("fit_step_time", level)
     sizes, times, replicas = _checked(batch_sizes, seconds, num_replicas)
     if overlap_exponent is not None:
         checked_overlap("fit_step_time", overlap_exponent)

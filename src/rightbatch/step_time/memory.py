@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rightbatch._checks import nonnegative, positive, positive_array
+from rightbatch._checks import confidence_level, nonnegative, positive, positive_array
 from rightbatch.errors import InputError
 from rightbatch.fitting import FloatArray, Interval, half_width
 from rightbatch.step_time.law import checked_lengths, two_or_more
@@ -138,6 +138,7 @@ def fit_memory(
         (2000000000, 50000000)
     """
     who = "fit_memory"
+    confidence_level(who, level)
     sizes = positive_array(who, "micro_batch_sizes", micro_batch_sizes)
     found = positive_array(who, "num_bytes", num_bytes)
     checked_lengths(who, sizes, "num_bytes", found)

@@ -165,9 +165,12 @@ def choose(found: list[Candidate], *, must_grow: bool) -> Candidate:
         must_grow: True where the table itself shows that communication grows.
 
     Returns:
-        The best by AICc; one with more parameters, or a later one of as many, only
-        where it is better by 2. Where communication must grow, and some law does, one
-        of those.
+        Each in turn takes the place of the best before it where its AICc is lower: by 2
+        where it has more parameters or is another law of two, by anything at all where
+        it is another law of one. Margins in sequence are not transitive: the law
+        returned may be beaten, by less than 2, by one that was passed over, and the
+        order of the candidates counts. Where communication must grow, and some law
+        does, one of those.
     """
     allowed = [one for one in found if one.grows] if must_grow else []
     best: Candidate | None = None

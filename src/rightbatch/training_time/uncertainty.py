@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rightbatch._checks import finite
+from rightbatch._checks import confidence_level
 from rightbatch.errors import InputError
 from rightbatch.fitting import FloatArray, Interval
 from rightbatch.training_time.law import BatchLimits, StepTimeModel
@@ -55,11 +55,7 @@ class PlanDraws:
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        finite("PlanDraws", "level", self.level)
-        if not 0 < self.level < 1:
-            raise InputError(
-                f"PlanDraws: `level` must be between 0 and 1, got {self.level!r}."
-            )
+        confidence_level("PlanDraws", self.level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

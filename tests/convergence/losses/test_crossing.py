@@ -45,3 +45,19 @@ def test_repeats_are_averaged_and_rates_kept_apart():
     found = steps_to_loss([8] * 4, lrs, steps, [4, 0.5, 1.5, 3], 2)
     assert [crossing.lr for crossing in found] == [0.1, 0.2]
     assert found[0].steps == pytest.approx(200)
+
+
+def test_each_run_is_a_curve_of_its_own():
+    steps, losses = [100, 400] * 2, [4, 1, 8, 0.5]
+    names = ["a", "a", "of seed 7", "of seed 7"]
+    first, second = steps_to_loss([8] * 4, [0.1] * 4, steps, losses, 2, runs=names)
+    assert (first.run, first.steps) == ("a", 200)
+    assert (second.run, second.steps) == ("of seed 7", 200)
+    assert not first.is_mean
+    (mean,) = steps_to_loss([8] * 4, [0.1] * 4, steps, losses, 2)
+    assert mean.is_mean
+
+
+def test_runs_of_one_length_each_are_points_of_one_curve():
+    (found,) = steps_to_loss([8] * 2, [0.1] * 2, [100, 400], [4, 1], 2, runs=["a", "b"])
+    assert (found.steps, found.run, found.is_mean) == (200, "", False)

@@ -1,7 +1,6 @@
 """The three-term loss law: closed forms, fits, and what it says of a target."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -106,7 +105,7 @@ def test_the_data_optimal_batch_size_is_where_the_examples_are_least(law, room):
     found = optimize.brentq(slope, low, u + 2, xtol=1e-14)
     assert math.exp(found) == pytest.approx(best, rel=1e-9)
     around = curve.examples(best * np.array([0.99, 1, 1.01]))
-    assert around[1] == around.min() == pytest.approx(curve.min_examples)
+    assert around[1] == around.min() == pytest.approx(curve.least_examples)
 
 
 @given(law=laws, room=rooms)
@@ -163,7 +162,7 @@ def test_a_negative_floor_does_not_prove_that_all_batches_are_left_of_it():
 def test_out_of_reach_is_infinite_and_no_noise_needs_no_batch():
     assert LAW.min_batch_size(1.8) == math.inf
     assert LAW.at_target(1.5).min_steps == math.inf
-    assert LAW.at_target(1.5).min_examples == math.inf
+    assert LAW.at_target(1.5).least_examples == math.inf
     assert math.isinf(LAW.steps(1e9, 1.5))
     quiet = LossLaw(
         irreducible_loss=1,
@@ -172,7 +171,7 @@ def test_out_of_reach_is_infinite_and_no_noise_needs_no_batch():
         steps_coefficient=10,
         steps_exponent=1,
     )
-    assert quiet.min_batch_size(2) == quiet.at_target(2).min_examples == 0
+    assert quiet.min_batch_size(2) == quiet.at_target(2).least_examples == 0
     assert quiet.steps(1, 2) == 10
 
 
@@ -233,14 +232,6 @@ def test_the_intervals_cover_the_truth_nine_times_in_ten():
             covered[name] += getattr(truth, name) in getattr(found, name)
     for name, count in covered.items():
         assert count / 60 == pytest.approx(0.9, abs=0.116), name
-
-
-def test_a_fit_with_a_thousand_draws_takes_a_second_at_most():
-    losses = noisy(0)
-    start = time.process_time()
-    fit = fit_loss_law(BATCH, STEPS, losses)
-    assert len(fit.draws(1000)) == 1000
-    assert time.process_time() - start < 1
 
 
 def test_draws_repeat_with_their_seed_and_hold_the_fit_in_their_middle():

@@ -206,6 +206,7 @@ def fit_loss_law(
         6.0
     """
     who = "loss law"
+    _checks.confidence_level(who, level)
     batch = _checks.positive_array(who, "batch_sizes", batch_sizes)
     count = _checks.positive_array(who, "steps", steps)
     loss = _checks.positive_array(who, "losses", losses)

@@ -174,7 +174,7 @@ class LossLaw:
             ...     steps_exponent=1,
             ... )
             >>> curve = law.at_target(2.5)
-            >>> curve.steps(16), curve.min_steps, curve.min_examples
+            >>> curve.steps(16), curve.min_steps, curve.least_examples
             (200.0, 100.0, 3200.0)
         """
         return StepsToLoss(law=self, target=target)
@@ -231,7 +231,7 @@ class StepsToLoss:
         return self.law.data_optimal_batch_size(self.target)
 
     @property
-    def min_examples(self) -> float:
+    def least_examples(self) -> float:
         """Examples at the data-optimal batch size; infinity out of reach."""
         best = self.data_optimal_batch_size
         return self.examples(best) if 0 < best < math.inf else best

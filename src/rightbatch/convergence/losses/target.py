@@ -108,7 +108,7 @@ class LossTarget:
         min_batch_size: B_min, up to which the target is out of reach.
         data_optimal_batch_size: B_opt, with the fewest examples.
         min_steps: S_min, as the batch grows without end.
-        min_examples: Examples at B_opt.
+        least_examples: Examples at B_opt.
         warnings: Whether it can be reached, and whether any run came so low.
         draws: Laws that the data could as well have given.
         batch_sizes: Smallest and largest batch size of the fit.
@@ -119,7 +119,7 @@ class LossTarget:
     min_batch_size: Interval
     data_optimal_batch_size: Interval
     min_steps: Interval
-    min_examples: Interval
+    least_examples: Interval
     warnings: tuple[str, ...]
     draws: LossDraws
     batch_sizes: tuple[float, float]
@@ -168,7 +168,7 @@ class LossTarget:
             "min_batch_size": self.min_batch_size.to_dict(),
             "data_optimal_batch_size": self.data_optimal_batch_size.to_dict(),
             "min_steps": self.min_steps.to_dict(),
-            "min_examples": self.min_examples.to_dict(),
+            "least_examples": self.least_examples.to_dict(),
             "curve": self.curve(),
             "warnings": list(self.warnings),
         }
@@ -226,8 +226,8 @@ def loss_target(fit: "LossLawFit", draws: LossDraws, target: float) -> LossTarge
             "steps",
             "steps to the target as the batch size grows without end",
         ),
-        min_examples=interval(
-            law.min_examples,
+        least_examples=interval(
+            law.least_examples,
             fewest,
             unit,
             f"{unit} to the target at the data-optimal batch size",
