@@ -239,3 +239,41 @@ def test_no_table_breaks_the_diagnosis(rows):
         assert run.num_runs >= 2
         assert run.examples > 0
         assert run.width_after is None or run.width_after >= 1
+
+
+def kinds_found(batch_sizes, steps):
+    return [f.kind for f in fit_convergence(batch_sizes, steps).diagnosis.findings]
+
+
+def test_a_rise_shows_in_single_runs_too():
+    fit = fit_convergence([8, 32, 128, 512], [500, 210, 400, 118])
+    assert fit.diagnosis.findings[0].kind == "steps_rise"
+    assert "unless single runs scatter by more than 10 %" in fit.advice
+    assert "batch size 128 again" in fit.advice
+    clean = [8, 32, 128, 512], [500, 212, 140, 150]
+    assert "steps_rise" not in kinds_found(*clean)
+
+
+def test_a_range_too_narrow_is_the_reason_and_not_scatter():
+    fit = fit_convergence([60, 64, 70], [2072.3, 2000.1, 1914.2])
+    assert fit.diagnosis.findings[0].kind == "narrow_range"
+    assert "too_noisy" not in kinds_found([60, 64, 70], [2072.3, 2000.1, 1914.2])
+    first = fit.diagnosis.next_runs[0].batch_size
+    assert not 60 <= first <= 70
+
+
+def test_epochs_counted_whole_are_a_grid_of_examples():
+    epochs = [4, 4, 4, 5, 5, 5, 6, 7, 6, 8, 9, 8]
+    batches = np.repeat([256.0, 512, 1024, 2048], 3)
+    assert "quantised_steps" in kinds_found(
+        batches, np.array(epochs) * 117_266 / batches
+    )
+    # Whole steps times powers of two have large common divisors of their own.
+    assert "quantised_steps" not in kinds_found(batches, [991, 977, 1003] * 4)
+
+
+def test_what_the_advice_does_not_say_is_a_warning():
+    fit = fit_convergence(np.repeat([4.0, 16, 64, 256], 2), [800, 1000] * 4)
+    said = {finding.sentence for finding in fit.diagnosis.findings}
+    assert len(said) - len(fit.diagnosis.warnings) == 1
+    assert set(fit.diagnosis.warnings) < said

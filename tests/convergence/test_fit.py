@@ -262,7 +262,7 @@ def test_steps_that_rise_with_the_batch_are_a_misfit():
 def test_steps_that_only_rise_are_told_so():
     fit = fit_convergence([16, 64, 256], [50, 100, 300])
     assert fit.status == "unidentifiable"
-    assert "Steps do not fall with the batch size" in fit.advice
+    assert "Steps rise from batch size 16 to 256" in fit.advice
 
 
 def test_a_corner_outside_the_batches_run_asks_for_batches_beyond_it():

@@ -269,13 +269,15 @@ def test_any_part_of_the_document_may_be_absent(plan_document, key):
 @pytest.mark.usefixtures("without_plotly")
 def test_every_part_of_the_document_may_be_null(plan_document):
     empty = dict.fromkeys(plan_document)
-    page = Page(html.render_html(empty | {"schema": 1, "command": "plan"}))
+    page = Page(
+        html.render_html({"optimal": [], **empty, "schema": 1, "command": "plan"})
+    )
     assert page.open == []
 
 
 @pytest.mark.usefixtures("without_plotly")
 def test_a_document_with_nothing_in_it_is_still_a_page():
-    page = Page(html.render_html({"schema": 1, "command": "plan"}))
+    page = Page(html.render_html({"schema": 1, "command": "plan", "runs": []}))
     assert "Result of rightbatch plan" in page.words
 
 
@@ -349,6 +351,11 @@ def test_batch_sizes_compared_and_definitions_have_their_tables(plan_document):
         ({"schema": 1}, "no 'command' in it"),
         ({"schema": 2, "command": "plan"}, "schema 2, this version"),
         ({"schema": 1, "command": "transfer"}, "no report of 'transfer'"),
+        ({"schema": 1, "command": "fit"}, "nothing to show, no workloads"),
+        (
+            {"schema": 1, "command": "plan", "error": {"message": "plan: no runs."}},
+            "no optimal or runs in the result of plan: plan: no runs.",
+        ),
         ({"schema": 1, "command": "plan", "optimal": 7}, "not as rightbatch writes it"),
         ({"schema": 1, "command": "plan", "runs": ["x"], "warnings": 3}, "TypeError"),
     ],

@@ -5,36 +5,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rightbatch.convergence.findings import (
+    NARROW_RANGE,
     WIDEST_RATIO,
     Finding,
     corner_findings,
     rise_finding,
     table_findings,
 )
-from rightbatch.convergence.next_runs import NextRun, Purchase, worthwhile_runs
+from rightbatch.convergence.next_runs import PHI, NextRun, Purchase, worthwhile_runs
 from rightbatch.convergence.noise import (
-    LACK_OF_FIT_P,
     Noise,
-    measure_noise,
     nested_p,
     rising_batch_sizes,
+    suspected_rise,
     systematic_error,
 )
 from rightbatch.convergence.profile import Surface, free_exponent_chi2
+from rightbatch.convergence.runs import RepeatedRuns
 from rightbatch.fitting import FloatArray, Interval
-
-__all__ = [
-    "LACK_OF_FIT_P",
-    "WIDEST_RATIO",
-    "Diagnosis",
-    "Noise",
-    "Status",
-    "examine",
-    "judge",
-    "measure_noise",
-    "nested_p",
-    "rising_batch_sizes",
-]
 
 Status = Literal["ok", "unidentifiable", "misfit"]
 
@@ -54,7 +42,7 @@ class Diagnosis:
         findings: What the table shows, the gravest first.
         next_runs: The next two or three runs worth buying, the most useful first.
         advice: The first finding and the next runs in one sentence.
-        warnings: Lesser troubles, in plain words.
+        warnings: The other findings, in plain words.
     """
 
     status: Status
@@ -100,48 +88,29 @@ def examine(
         The diagnosis.
     """
     runs = surface.runs
-    rise = rising_batch_sizes(runs, noise)
-    status, misfit = _status(surface, noise, critical, rise)
-    findings = [] if rise is None else [rise_finding(*rise)]
+    proven = rising_batch_sizes(runs, noise)
+    status, misfit = _status(surface, noise, critical, proven)
+    rise = proven or suspected_rise(runs)
+    is_proven = proven is not None
+    findings = [] if rise is None else [rise_finding(*rise, is_proven=is_proven)]
     corner = list(corner_findings(runs, noise, min_steps, critical))
     lesser = [*corner, *table_findings(runs, batch_sizes, steps)]
+    if _is_too_narrow(runs, critical):
+        # Whatever else shows there, the range is the reason, and no scatter.
+        lesser.sort(key=lambda finding: finding.kind != "narrow_range")
+        lesser = [finding for finding in lesser if finding.kind != "too_noisy"]
     findings += [*misfit, *lesser] if status == "misfit" else [*lesser, *misfit]
     bought = worthwhile_runs(
         surface, noise, critical, _wanted(surface, noise, critical, rise, status)
     )
+    cause = _cause(findings, status)
     return Diagnosis(
         status=status,
         findings=tuple(findings),
         next_runs=bought,
-        advice=_advice(findings, bought, status, len(runs.batch_sizes)),
-        warnings=tuple(f.sentence for f in misfit if status == "ok"),
+        advice=_advice(cause, bought, len(runs.batch_sizes)),
+        warnings=tuple(finding.sentence for finding in findings if finding != cause),
     )
-
-
-def judge(
-    surface: Surface, noise: Noise, min_steps: Interval, critical: Interval
-) -> tuple[Status, str, list[str]]:
-    """Return the status of a fit, what to do next, and lesser warnings.
-
-    Args:
-        surface: The chosen law.
-        noise: Its noise.
-        min_steps: Interval of S_min.
-        critical: Interval of the critical batch size.
-
-    Returns:
-        Status, one sentence of advice, warnings.
-    """
-    runs = surface.runs
-    found = examine(
-        surface,
-        noise,
-        min_steps,
-        critical,
-        batch_sizes=runs.batch_sizes,
-        steps=runs.mean_steps,
-    )
-    return found.status, found.advice, list(found.warnings)
 
 
 def _status(
@@ -192,6 +161,10 @@ def _wanted(
     sizes = surface.runs.batch_sizes
     if rise is not None:
         return [Purchase(batch_size=rise[1], narrows="rise")]
+    if _is_too_narrow(surface.runs, critical):
+        beyond = (max(round(sizes[0] / 4), 1), 4 * sizes[-1])
+        ends = [float(size) for size in beyond if not sizes[0] <= size <= sizes[-1]]
+        return [Purchase(batch_size=size, narrows=PHI) for size in ends]
     if noise.scale is None:
         return [Purchase(batch_size=size, narrows="noise") for size in sizes[[0, -1]]]
     if status == "ok" and len(sizes) == 2:
@@ -204,15 +177,21 @@ def _wanted(
     return []
 
 
+def _is_too_narrow(runs: RepeatedRuns, critical: Interval) -> bool:
+    span = runs.batch_sizes[-1] / runs.batch_sizes[0]
+    return bool(span < NARROW_RANGE) and not critical.is_bounded
+
+
+def _cause(findings: list[Finding], status: Status) -> Finding | None:
+    """Return the gravest finding, or in a usable fit the one that runs would cure."""
+    kinds = NEEDS_RUNS if status == "ok" else {finding.kind for finding in findings}
+    return next((finding for finding in findings if finding.kind in kinds), None)
+
+
 def _advice(
-    findings: list[Finding],
-    bought: tuple[NextRun, ...],
-    status: Status,
-    num_batch_sizes: int,
+    cause: Finding | None, bought: tuple[NextRun, ...], num_batch_sizes: int
 ) -> str:
     """Return the gravest finding and what to run next, as one sentence."""
-    kinds = NEEDS_RUNS if status == "ok" else {finding.kind for finding in findings}
-    cause = next((f for f in findings if f.kind in kinds), None)
     if cause is not None and cause.kind == "steps_rise":
         size = f"{bought[0].batch_size:.10g}"
         run = f"run batch size {size} again with other learning rates"

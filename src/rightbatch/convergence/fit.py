@@ -373,7 +373,7 @@ def _intervals(
             ),
         ),
         Interval(
-            value=None if surface.has_no_corner else law.critical_batch_size,
+            value=law.critical_batch_size if law.min_steps > 0 else None,
             low=critical[0],
             high=critical[1],
             level=level,

@@ -7,9 +7,11 @@ import numpy as np
 
 from rightbatch.convergence.profile import Surface
 from rightbatch.convergence.runs import RepeatedRuns
-from rightbatch.fitting import f_test, half_width, log_scale_profile
+from rightbatch.fitting import FloatArray, f_test, half_width, log_scale_profile
 
 LACK_OF_FIT_P = 0.01
+# Scatter of ln S between seeds, taken for granted where nothing tells it.
+USUAL_NOISE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,29 @@ def rising_batch_sizes(runs: RepeatedRuns, noise: Noise) -> tuple[float, float] 
     variance = runs.mean_variance
     if runs.noise_degrees == 0:
         variance = variance * max(noise.scale or 1.0, 1.0) ** 2
+    return _steepest_rise(runs, variance)
+
+
+def suspected_rise(runs: RepeatedRuns) -> tuple[float, float] | None:
+    """Return the same for single runs, their noise taken to be a usual 10 %.
+
+    Without repeats a rise counts as noise in the fit, so it would never be proven; it
+    is worth a word all the same.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The smaller and the larger batch size; None with repeats, or without a rise.
+    """
+    if runs.noise_degrees:
+        return None
+    return _steepest_rise(runs, np.full(len(runs.batch_sizes), USUAL_NOISE**2))
+
+
+def _steepest_rise(
+    runs: RepeatedRuns, variance: FloatArray
+) -> tuple[float, float] | None:
     rise = runs.log_steps[None, :] - runs.log_steps[:, None]
     sigma = np.sqrt(variance[None, :] + variance[:, None])
     score = np.triu(rise / sigma, 1)

@@ -106,13 +106,6 @@ class Surface:
         return 2 if self.law.name == "inverse" else 3
 
     @property
-    def has_no_corner(self) -> bool:
-        """True where S_min is not above 0, or E_min could as well be 0."""
-        law = self.law
-        at_end = law.min_steps >= self.ratios[-1] * law.min_examples * (1 - 1e-9)
-        return law.min_steps <= 0 or bool(at_end)
-
-    @property
     def residuals(self) -> FloatArray:
         """Return ln(mean steps) less ln of the law, shape (k,)."""
         return self.runs.log_steps - np.log(self.law.steps(self.runs.batch_sizes))

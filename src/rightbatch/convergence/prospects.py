@@ -19,13 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rightbatch.convergence.law import ConvergenceLaw
-from rightbatch.convergence.noise import Noise, systematic_error
+from rightbatch.convergence.noise import USUAL_NOISE, Noise, systematic_error
 from rightbatch.convergence.profile import Surface, log_shape
 from rightbatch.convergence.runs import NOISE_FLOOR
 from rightbatch.fitting import FloatArray, Interval, half_width, profile_limits
 
-# Scatter of one run taken for granted where nothing tells it.
-USUAL_NOISE = 0.1
 # Candidates with this share of the best one's gain are as good; the cheapest is taken.
 AS_GOOD = 0.7
 # How far beyond the batch sizes run new ones are looked for, and how far from the

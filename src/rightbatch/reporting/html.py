@@ -17,11 +17,19 @@ from rightbatch._checks import writable_path
 from rightbatch.errors import InputError, RightbatchError
 from rightbatch.reporting import sections, style, whatif
 from rightbatch.reporting.figures import charts
-from rightbatch.reporting.formats import is_number
+from rightbatch.reporting.formats import field, is_number
 
 Document = Mapping[str, Any]
 SCHEMA = 1
-_COMMANDS = ("plan", "fit", "time", "sweep", "runs", "cluster")
+# The commands whose results have a report, and the keys of which one must be there.
+_COMMANDS = {
+    "plan": ("optimal", "runs"),
+    "fit": ("workloads",),
+    "time": ("times",),
+    "sweep": ("runs",),
+    "runs": ("runs",),
+    "cluster": ("best",),
+}
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -65,6 +73,15 @@ def check_document(document: Any) -> Document:
         raise InputError(
             f"report: there is no report of {found['command']!r}.",
             f"one of {', '.join(_COMMANDS)}",
+        )
+    wanted = _COMMANDS[str(found["command"])]
+    if not any(key in found for key in wanted):
+        error = found.get("error")
+        why = f": {field(error, 'message')}" if error else "."
+        raise InputError(
+            f"report: nothing to show, no {' or '.join(wanted)} in the result of "
+            f"{found['command']}{why}",
+            way_out,
         )
     return found
 
