@@ -272,3 +272,10 @@ def test_a_tuned_fit_carries_the_law_of_its_rates():
 def test_one_rate_has_no_law():
     tuned = fit_tuned([8, 64, 512], [500, 150, 112], [0.2] * 3)
     assert tuned.to_dict()["lr_law"] is None
+
+
+def test_one_side_may_rise_by_little_where_the_other_is_steep():
+    steps = {0.05: 650.0, 0.1: 500.0, 0.2: 650.0, 0.4: 1100.0, 0.8: 1850.0}
+    found = lr_optimum(8, {rate: [count] for rate, count in steps.items()}, 0.1)
+    assert not found.excluded
+    assert found.lr == pytest.approx(0.1, rel=0.2)

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from rightbatch.convergence.noise import USUAL_NOISE
 from rightbatch.fitting import FloatArray
 
-# Of one run around its mean, a share of it: used where no learning rate was repeated,
-# and as the weight of these degrees of freedom where a few were.
-USUAL_NOISE = 0.1
+# Weight, in degrees of freedom, of the usual noise where few rates were repeated.
 PRIOR_DEGREES = 2
-# How many standard errors a side must rise to be one.
+# How many standard errors a side must rise to be one, alone and beside such a one.
 RISE = 2.0
+SLIGHT_RISE = 1.0
 # A parabola between the points finds the optimum closer than the nearest point, which
 # is off by spacing/sqrt(12) rms; valleys are not quite parabolas, which leaves this
 # share of it.
@@ -122,14 +122,19 @@ def lr_optimum(batch_size: float, cells: Cells, noise: float) -> LrOptimum:
 
     if len(rates) < 3:
         return excluded("few rates")
-    rise = height - height[best] > RISE * np.hypot(error, error[best])
-    left = next((i for i in range(best - 1, -1, -1) if rise[i]), None)
-    right = next((i for i in range(best + 1, len(rates)) if rise[i]), None)
-    if left is None or right is None:
-        if best in (0, len(rates) - 1):
-            return excluded("edge" if rise.any() else "flat")
+    rise = (height - height[best]) / np.hypot(error, error[best])
+    left = next((i for i in range(best - 1, -1, -1) if rise[i] > RISE), None)
+    right = next((i for i in range(best + 1, len(rates)) if rise[i] > RISE), None)
+    if left is None and right is None:
         return excluded("flat")
-    inside = slice(left, right + 1)
+    if best in (0, len(rates) - 1):
+        return excluded("edge")
+    # Beside one steep side the last rate of the other may rise by less.
+    if (left is None and rise[0] < SLIGHT_RISE) or (
+        right is None and rise[-1] < SLIGHT_RISE
+    ):
+        return excluded("flat")
+    inside = slice(left or 0, len(rates) if right is None else right + 1)
     place, log_error = _valley_floor(x[inside], height[inside], error[inside])
     return LrOptimum(
         batch_size=batch_size,
