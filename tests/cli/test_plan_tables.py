@@ -243,6 +243,9 @@ def test_the_law_of_the_loss_plans_above_its_feasibility_floor(
     (fit,) = found["convergence"]
     assert fit["law"] == "loss"
     assert fit["min_batch_size"]["value"] == pytest.approx(8 / 0.4, rel=0.2)
+    # B_opt = 2 B_min = 40, at which 500 steps are taken.
+    assert fit["least_examples"]["value"] == pytest.approx(20_000, rel=0.1)
+    assert fit["min_examples"]["value"] is None
     (entry,) = found["optimal"]
     assert entry["batch_size"] > fit["min_batch_size"]["value"]
     # S(B) = 100/(.4 - 8/B), T = .01 + 1e-4 B: least at 20 + sqrt(20 * 120) = 69.

@@ -10,8 +10,6 @@ from rightbatch.experiments.tables import (
     read_losses,
     read_runs,
     read_times,
-    repeat_warnings,
-    runs_to_loss,
     write_csv,
 )
 
@@ -210,16 +208,6 @@ def test_the_name_of_a_run_is_any_text(table):
     names = ["seed 1, warm", "2"]
     assert [row.run for row in read_losses(table(text))] == names
     assert [row.run for row in read_runs(table(text))] == names
-
-
-def test_losses_become_runs_that_stop_at_the_target(table):
-    text = "workload,batch_size,steps,loss,run\na,8,100,4,x\na,8,400,1,x\na,8,100,3,y\n"
-    first, second = runs_to_loss(read_losses(table(text)), 2)
-    assert (first.workload, first.target, first.steps, first.run) == ("a", 2, 200, "x")
-    assert math.isnan(second.steps)
-    assert repeat_warnings([first, second]) == ()
-    (said,) = repeat_warnings([first, first])
-    assert "run 'x' stands twice at batch size 8:" in said
 
 
 @pytest.mark.parametrize(

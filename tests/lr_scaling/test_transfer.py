@@ -260,8 +260,14 @@ def test_the_json_form_has_the_stable_keys():
         (lambda: transfer(SGD, 1, 2, noise_scale=0), "`noise_scale` must be positive"),
         (lambda: transfer(SGD, 1, 2, rule="linar"), "did you mean linear"),
         (lambda: transfer(SGD, 1, 2, keep=["weight"]), "did you mean weight_decay"),
-        (lambda: transfer(SGD, 1, 2, keep=["ema_decay"]), "`keep` names ema_decay, whi"),
-        (lambda: transfer(SGD, 1, 2, half_life=["beta2"]), "names beta2, which was not"),
+        (
+            lambda: transfer(SGD, 1, 2, keep=["ema_decay"]),
+            "`keep` names ema_decay, whi",
+        ),
+        (
+            lambda: transfer(SGD, 1, 2, half_life=["beta2"]),
+            "names beta2, which was not",
+        ),
         (lambda: transfer(SGD, 1, 2, half_life=["beta"]), "did you mean beta"),
         (lambda: Settings(optimizer="adanw", lr=1), "did you mean adamw"),
         (lambda: Settings(optimizer="sgd", lr=0), "`lr` must be positive, got 0"),

@@ -195,7 +195,7 @@ def test_a_law_of_the_best_rate_is_drawn_with_its_band(plan_document):
     plan_document["convergence"][0]["lr_law"] = {
         "status": "ok",
         "exponent": {"value": 0.5, "low": 0.4, "high": 0.62, "level": 0.9},
-        "saturation_batch_size": {"value": None, "low": 512.0, "high": None},
+        "plateau_batch_size": {"value": None, "low": 512.0, "high": None},
         "curve": {
             "batch_size": sizes,
             "lr": rates,
@@ -209,6 +209,8 @@ def test_a_law_of_the_best_rate_is_drawn_with_its_band(plan_document):
     )
     law = next(t for t in chart.figure.data if t.mode == "lines" and t.fill is None)
     assert list(law.y) == rates
+    plan_document["convergence"][0]["lr_law"]["plateau_batch_size"]["value"] = 700.0
+    assert chart_of(plan_document, "lr").title.endswith("(0.4–0.62) up to about 700")
     assert any(trace.fill == "toself" for trace in chart.figure.data)
 
 

@@ -208,3 +208,10 @@ def test_records_with_nothing_in_them_print_dashes():
         "–",
         "–",
     )
+
+
+def test_by_a_law_of_the_loss_the_fewest_examples_are_those_at_a_batch_size():
+    nothing = {"value": None, "low": None, "high": None}
+    least = {"value": 2e4, "low": 1e4, "high": 3e4}
+    fit = {"law": "loss", "min_examples": nothing, "least_examples": least}
+    assert "20,000" in tables.fit_sheet([fit]).rows[0]

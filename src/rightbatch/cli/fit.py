@@ -166,7 +166,7 @@ def fit_runs(
     """
     from rightbatch.convergence import fit_tuned
     from rightbatch.convergence.mixture import find_mixture
-    from rightbatch.experiments.tables import repeat_warnings
+    from rightbatch.experiments.repeats import repeat_warnings
 
     batch_sizes, steps = [row.batch_size for row in rows], [row.steps for row in rows]
     known = [row.lr for row in rows if row.lr is not None]

@@ -87,7 +87,7 @@ def _steps_entry(
 ) -> dict[str, Any] | None:
     """Return the entry of the law of steps, or None where too few batches pass."""
     from rightbatch.cli.fit import fit_runs
-    from rightbatch.experiments.tables import runs_to_loss
+    from rightbatch.experiments.repeats import runs_to_loss
 
     runs = runs_to_loss(rows, target)
     if len({run.batch_size for run in runs if not math.isnan(run.steps)}) < 2:

@@ -1,14 +1,17 @@
 """``plan --runs --times``: the plan from tables measured elsewhere."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rightbatch._checks import did_you_mean
 from rightbatch.cli.fit import fit_runs, group_by_fit, rows_of_target
 from rightbatch.cli.output import Output
-from rightbatch.cli.planning import Findings, PlanOptions, plan_results
+from rightbatch.cli.planning import Findings, PlanOptions, above_missed, plan_results
 from rightbatch.cli.time import step_time_entry
-from rightbatch.errors import InputError, TableError
+from rightbatch.errors import InputError, NotReachedError, TableError
 
 if TYPE_CHECKING:
     from rightbatch.cli.plan_loss import TunedLoss
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from rightbatch.step_time import MeasuredStepTime, StepTimeFit
 
     Fits = tuple[tuple[float | None, TunedFit | TunedLoss], ...]
+
+# A law of two numbers needs as many batch sizes to be tested.
+LEAST_ARRIVED = 3
 
 Row = TypeVar("Row", "TableRun", "TableLoss")
 
@@ -48,6 +54,7 @@ def plan_tables(
     from rightbatch.experiments.tables import read_times
 
     rows, fits = _rows_and_fits(runs, which, options)
+    planned = [row for row in rows if row.target == fits[-1][0]]
     name = rows[0].workload or runs.stem
     timed = read_times(times)
     unit = _check_units(runs, rows, times, timed)
@@ -62,7 +69,16 @@ def plan_tables(
         max_accumulation_steps=options.max_accumulation_steps,
         candidates=options.candidates,
         compare=options.compare,
+        min_batch_size=above_missed(
+            [row.batch_size for row in planned],
+            [_arrived(row) for row in planned],
+        ),
     )
+    if _goes_below(findings):
+        why = "the best batch by the counted steps is one where no run arrived"
+        found = _instead(runs, which, options, why)
+        if found is not None:
+            findings = replace(findings, fits=((which[1], found),))
     results = plan_results(findings, name)
     results["warnings"] += [*unit, *notes]
     inputs = {
@@ -89,33 +105,107 @@ def plan_tables(
     )
 
 
+def _goes_below(findings: Findings) -> bool:
+    """Return whether the best batch would be among those where no run arrived."""
+    least = findings.min_batch_size
+    if least is None or findings.tuned.to_dict()["law"] == "loss":
+        return False
+    free = replace(findings, min_batch_size=None)
+    plan = free.plan(findings.step_time.law, None)
+    return any(entry.batch_size < least for entry in plan.entries)
+
+
 def _rows_and_fits(
     path: Path, which: tuple[str | None, float | None], options: PlanOptions
 ) -> "tuple[tuple[TableRun, ...], Fits]":
-    if options.law != "loss":
-        rows = _rows(path, which, options)
-        return rows, _fits(path, rows, options.law)
+    if options.law == "loss" and which[1] is None:
+        raise InputError("plan: --law loss needs the loss to reach.", "give --target")
+    if options.law == "loss":
+        fit = _loss_fit(path, which, options)
+        return _rows(path, which, options), ((which[1], fit),)
+    rows = _rows(path, which, options)
+    if few_arrived([row.batch_size for row in rows], [_arrived(row) for row in rows]):
+        found = _instead(path, which, options, "fewer than three batch sizes arrived")
+        if found is not None:
+            return rows, ((which[1], found),)
+    return rows, _fits(path, rows, options.law)
+
+
+def few_arrived(batch_sizes: Sequence[float], reached: Sequence[bool]) -> bool:
+    """Return whether a law of steps would rest on two batch sizes of several run.
+
+    Args:
+        batch_sizes: One per run.
+        reached: Whether the run reached the target.
+
+    Returns:
+        True where fewer than three batch sizes did, and others were run.
+
+    Example:
+        >>> few_arrived([8, 32, 128], [False, True, True]), few_arrived([8, 9], [1, 1])
+        (True, False)
+    """
+    pairs = zip(batch_sizes, reached, strict=True)
+    arrived = {size for size, did in pairs if did}
+    return len(arrived) < LEAST_ARRIVED and bool(set(batch_sizes) - arrived)
+
+
+def _instead(
+    path: Path,
+    which: tuple[str | None, float | None],
+    options: PlanOptions,
+    why: str,
+) -> "TunedLoss | None":
+    """Return the law of the loss in place of one of steps, where a table tells it."""
+    from rightbatch.experiments.tables import read_columns
+
+    loss_known = which[1] is not None and "loss" in read_columns(path)
+    if options.law != "auto" or not loss_known:
+        return None
+    try:
+        found = _loss_fit(path, which, options)
+    except (InputError, NotReachedError):
+        return None  # too few losses, or a law that the runs which arrived refute
+    said = (
+        f"the steps are those of the law of the loss, as {why}: it is fitted to all "
+        "losses, also of runs that did not get there (--law inverse takes the others "
+        "alone)"
+    )
+    return replace(found, warnings=(*found.warnings, said))
+
+
+def _loss_fit(
+    path: Path, which: tuple[str | None, float | None], options: PlanOptions
+) -> "TunedLoss":
     from rightbatch.cli.plan_loss import fit_loss_steps
     from rightbatch.experiments.tables import read_losses
 
     workload, target = which
-    if target is None:
-        raise InputError("plan: --law loss needs the loss to reach.", "give --target")
+    assert target is not None, "only asked for with a target"
     losses = _of_workload(path, read_losses(path, **options.units), workload)
-    fit = fit_loss_steps(path, losses, target)
-    return _rows(path, which, options), ((target, fit),)
+    found = fit_loss_steps(path, losses, target)
+    if found.fit.at_target.is_reachable:
+        return found
+    least = found.fit.fit.law.irreducible_loss
+    said = [text for text in found.fit.at_target.warnings if "irreducible" in text]
+    why = said[0] if said else f"by this law no batch size reaches {target:g}"
+    raise NotReachedError(
+        f"{path}: {why}.",
+        f"plan for a --target above {least:.4g}, or add losses of longer runs at large "
+        "batch sizes, which tell how low it can go",
+    )
+
+
+def _arrived(row: "TableRun") -> bool:
+    return not math.isnan(row.steps)
 
 
 def _rows(
     path: Path, which: tuple[str | None, float | None], options: PlanOptions
 ) -> "tuple[TableRun, ...]":
     """Return the runs of one workload: counted, or read off where losses crossed."""
-    from rightbatch.experiments.tables import (
-        read_columns,
-        read_losses,
-        read_runs,
-        runs_to_loss,
-    )
+    from rightbatch.experiments.repeats import runs_to_loss
+    from rightbatch.experiments.tables import read_columns, read_losses, read_runs
 
     workload, target = which
     if target is None or "loss" not in read_columns(path):
@@ -185,23 +275,16 @@ def _check_units(
 def _interpolated(
     times: "tuple[TableTime, ...]", fit: "StepTimeFit", options: PlanOptions
 ) -> "MeasuredStepTime":
-    """Return the times of one replica; of more, their communication taken off."""
-    alone = [time for time in times if time.num_replicas == 1]
-    used = alone or list(times)
-    between = fit.law.communication
-    least = min(time.seconds for time in used)
-    return options.machine.measured(
-        [time.batch_size / time.num_replicas for time in used],
-        [
-            # More than a step takes cannot be taken off: it was hidden behind it.
-            max(
-                time.seconds - float(between.comm_seconds(time.num_replicas)),
-                0.01 * least,
-            )
-            for time in used
-        ],
-        fit,
+    """Return the times by local batch: what rows of several replicas tell too."""
+    from rightbatch.step_time import local_seconds
+
+    local, seconds = local_seconds(
+        [time.batch_size for time in times],
+        [time.seconds for time in times],
+        [time.num_replicas for time in times],
+        fit.law,
     )
+    return options.machine.measured(local.tolist(), seconds.tolist(), fit)
 
 
 def _fits(
@@ -241,7 +324,7 @@ def _fit_times(
 
 
 def _run_row(row: "TableRun") -> dict[str, Any]:
-    reached = row.steps == row.steps  # NaN is not itself
+    reached = _arrived(row)
     return {
         "batch_size": row.batch_size,
         "lr": row.lr,

@@ -2,13 +2,11 @@
 
 import csv
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rightbatch._checks import did_you_mean
-from rightbatch.convergence.losses.crossing import steps_to_loss
 from rightbatch.errors import TableError
 from rightbatch.experiments.counts import (
     COUNTS,
@@ -106,8 +104,9 @@ def read_runs(
 
     Columns: ``batch_size`` and one of ``steps``, ``examples``, ``epochs``, ``tokens``;
     optional ``workload``, ``run`` (any text), ``target``, ``lr``, ``status``, ``unit``;
-    others are not read. Where ``steps`` is missing it is examples over batch size, epochs times
-    `examples_per_epoch` over batch size, or tokens over a batch size in tokens.
+    others are not read. Where ``steps`` is missing it is examples over batch size,
+    epochs times `examples_per_epoch` over batch size, or tokens over a batch size in
+    tokens.
 
     Args:
         path: The file.
@@ -194,74 +193,6 @@ def read_losses(
         )
         for place, row, batch, steps, unit in _with_steps(path, rows, units)
     )
-
-
-def runs_to_loss(rows: Sequence[TableLoss], target: float) -> tuple[TableRun, ...]:
-    """Return the runs of a table as if they had stopped where they passed a loss.
-
-    Args:
-        rows: Losses of one workload.
-        target: Loss to reach.
-
-    Returns:
-        One entry per batch size, learning rate and run; see
-        :func:`~rightbatch.convergence.losses.crossing.steps_to_loss`.
-    """
-    crossings = steps_to_loss(
-        [row.batch_size for row in rows],
-        [row.lr for row in rows],
-        [row.steps for row in rows],
-        [row.loss for row in rows],
-        target,
-        runs=[row.run for row in rows],
-    )
-    return tuple(
-        TableRun(
-            workload=rows[0].workload,
-            target=target,
-            batch_size=crossing.batch_size,
-            steps=crossing.steps,
-            lr=crossing.lr,
-            example_unit=rows[0].example_unit,
-            run=crossing.run,
-            is_mean=crossing.is_mean,
-        )
-        for crossing in crossings
-    )
-
-
-def repeat_warnings(rows: Sequence[TableRun]) -> tuple[str, ...]:
-    """Return what is wrong with the repeats among runs: means, and doubles.
-
-    Args:
-        rows: Runs that one law is fitted to.
-
-    Returns:
-        Sentences, none where each row is one run.
-    """
-    said: list[str] = []
-    if any(row.is_mean for row in rows):
-        said.append(
-            "several rows share batch size, learning rate and steps: their mean loss "
-            "counts as one run, so no repeats are left to tell the noise; a column run "
-            "that names the run of each row keeps them apart"
-        )
-    named = Counter(
-        (row.workload, row.target, row.batch_size, row.lr, row.run)
-        for row in rows
-        if row.run
-    )
-    doubles = [key for key, num in named.items() if num > 1]
-    if doubles:
-        *_, batch_size, lr, run = doubles[0]
-        where = f"batch size {batch_size:g}"
-        where += "" if lr is None else f" and learning rate {lr:g}"
-        more = f", as do {len(doubles) - 1} others" if len(doubles) > 1 else ""
-        said.append(
-            f"run {run!r} stands twice at {where}{more}: a row entered twice makes the "
-            "noise look smaller than it is; name each run once"
-        )
-    return tuple(said)
 
 
 def _with_steps(

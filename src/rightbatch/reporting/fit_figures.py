@@ -370,7 +370,7 @@ def _draw_lr_law(
 def _lr_title(fit: Document) -> str:
     exponent = field(fit, "lr_law", "exponent")
     if field(fit, "lr_law", "status") == "ok" and is_number(field(exponent, "value")):
-        bends = field(fit, "lr_law", "saturation_batch_size", "value")
+        bends = field(fit, "lr_law", "plateau_batch_size", "value")
         until = f" up to about {number(bends)}" if is_number(bends) else ""
         return (
             f"The best learning rate grows as the batch to the {estimate(exponent)}"

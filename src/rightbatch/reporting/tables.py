@@ -206,14 +206,16 @@ def laws_tried(fit: Record) -> str:
 
 
 def _fit_row(fit: Record) -> tuple[str, ...]:
+    # By a law of the loss the fewest lie at a batch size, not in a limit.
+    fewest = field(fit, "least_examples") or field(fit, "min_examples")
     return (
         fit_name(fit),
         label(field(fit, "status")),
         estimate(field(fit, "critical_batch_size")),
         number(field(fit, "min_steps", "value")),
         ends(field(fit, "min_steps")),
-        number(field(fit, "min_examples", "value")),
-        ends(field(fit, "min_examples")),
+        number(field(fewest, "value")),
+        ends(fewest),
         _law_text(fit),
         percent(field(fit, "median_relative_error")),
         percent(field(fit, "leave_one_out_error")),
@@ -281,7 +283,7 @@ def _loss_rows(fit: Record) -> list[tuple[str, ...]]:
         parts += [
             (f"to {goal}: least batch size", field(at_target, "min_batch_size")),
             (f"fewest {unit} at", field(at_target, "data_optimal_batch_size")),
-            (f"fewest {unit}", field(at_target, "min_examples")),
+            (f"fewest {unit}", field(at_target, "least_examples")),
             ("fewest steps", field(at_target, "min_steps")),
         ]
     names = [fit_name(fit), *[""] * (len(parts) - 1)]
