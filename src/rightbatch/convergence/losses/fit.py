@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rightbatch import _checks
-from rightbatch.convergence.diagnosis import LACK_OF_FIT_P, WIDEST_RATIO, Status
+from rightbatch.convergence.diagnosis import Status
+from rightbatch.convergence.findings import WIDEST_RATIO
 from rightbatch.convergence.losses.law import LossLaw
 from rightbatch.convergence.losses.surface import (
     DRAW_POINTS,
@@ -18,6 +19,7 @@ from rightbatch.convergence.losses.surface import (
     search,
 )
 from rightbatch.convergence.losses.target import LossDraws, LossTarget, loss_target
+from rightbatch.convergence.noise import LACK_OF_FIT_P
 from rightbatch.errors import InputError
 from rightbatch.fitting import (
     FloatArray,
