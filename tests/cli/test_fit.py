@@ -329,4 +329,17 @@ def test_published_tables_keep_working(rightbatch, shared_data):
 
 def test_a_loss_column_that_is_not_read_is_said(rightbatch, losses):
     ended = rightbatch("fit", losses, "--law", "inverse")
-    assert "the column loss was left aside: --target or --law loss" in ended.err
+    assert "the column loss was left aside" in ended.out
+
+
+def test_two_workloads_with_one_target_are_told_apart(rightbatch, tmp_path):
+    rows = [
+        f"{name},1.9,{b},{s + 800 / b}"
+        for name, s in (("a", 10), ("b", 50))
+        for b in (2, 8, 32, 128)
+    ]
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join(["workload,target,batch_size,steps", *rows]))
+    ended = rightbatch("fit", path)
+    assert "a, target 1.9" in ended.out
+    assert "b, target 1.9" in ended.out

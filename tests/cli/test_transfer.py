@@ -240,3 +240,11 @@ def test_a_transfer_loads_neither_torch_nor_scipy():
     )
     assert done.stderr.strip() == ""
     assert json.loads(done.stdout)["command"] == "transfer"
+
+
+def test_an_exchange_for_another_optimizer_is_warned_of(rightbatch):
+    words = ["--from-batch", 256, "--optimizer", "adamw", "--lr", 0.001]
+    words += ["--total-steps", 1000, "--schedule", "cosine", "--grow", "smith"]
+    said = " ".join(rightbatch("transfer", *words, "--json").document["warnings"])
+    assert "smith's exchange is SGD's" in said
+    assert "growth has no cap" in said

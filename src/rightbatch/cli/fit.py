@@ -66,7 +66,7 @@ def run(
         "tokens_per_example": tokens_per_example,
         "example_unit": unit,
     }
-    entries = _entries(out, table, law, target, units)
+    entries = _entries(table, law, target, units)
     inputs = {"table": str(table), "law": law, "target": target, **units}
     document = out.document(inputs, workloads=entries)
     if report:
@@ -81,7 +81,7 @@ def run(
 
 
 def _entries(
-    out: Output, table: Path, law: str, target: float | None, units: dict[str, Any]
+    table: Path, law: str, target: float | None, units: dict[str, Any]
 ) -> list[dict[str, Any]]:
     from rightbatch.cli.fit_losses import loss_entries
     from rightbatch.experiments.tables import read_columns, read_losses, read_runs
@@ -90,14 +90,25 @@ def _entries(
         chosen = "auto" if law == "loss" else law
         return loss_entries(table, read_losses(table, **units), target, chosen)
     rows = read_runs(table, **units)
-    if "loss" in read_columns(table):
-        out.note("the column loss was left aside: --target or --law loss reads it")
     if target is not None:
         rows = rows_of_target(table, rows, target)
-    return [
+    groups = group_by_fit(rows)
+    entries = [
         fit_entry(name or table.stem, goal, fit_runs(table, name, members, law))
-        for (name, goal), members in group_by_fit(rows).items()
+        for (name, goal), members in groups.items()
     ]
+    if "loss" in read_columns(table):
+        for entry in entries:
+            entry["warnings"].append(
+                "the column loss was left aside, and every row taken to have reached "
+                "the target: --target or --law loss reads it"
+            )
+    if len({name for name, _ in groups}) > 1:
+        # A target alone would not tell two workloads apart.
+        for entry in entries:
+            if entry["target"] is not None:
+                entry["name"] = f"{entry['workload']}, target {entry['target']:g}"
+    return entries
 
 
 def rows_of_target(

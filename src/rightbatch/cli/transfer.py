@@ -290,6 +290,11 @@ def _results(
         warmup = moved.settings.warmup_steps or 0
         results["schedule"] = {**entry, "stages": stages, "warmup_steps": warmup}
         results["warnings"] = [*results["warnings"], *growth.warnings]
+        if growth.how == "smith" and moved.settings.family != "sgd":
+            results["warnings"].append(
+                f"smith's exchange is SGD's; for {moved.settings.optimizer} the noise "
+                "goes with lr/sqrt(B): --grow seesaw"
+            )
     return results
 
 

@@ -260,6 +260,12 @@ def _cap(
                 f"{batch_size:g}."
             )
     if how != "seesaw":
+        if how == "smith" and max_batch_size is None:
+            warnings = (
+                "growth has no cap: the last batches are larger than any machine "
+                "serves, and past the noise scale they hardly save steps; give a "
+                "largest batch size",
+            )
         return largest, warnings
     if noise_scale is None:
         return largest, (

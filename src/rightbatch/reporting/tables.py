@@ -96,6 +96,8 @@ def fit_name(fit: Record) -> str:
         'target 0.15'
     """
     target = field(fit, "target")
+    if field(fit, "name"):
+        return label(field(fit, "name"))
     if target is None:
         return label(field(fit, "workload"))
     return f"target {label(target)}"
