@@ -2,10 +2,11 @@
 
     python benchmarks/cluster_seconds.py [NAME ...]
 
-The worked examples of docs/examples/clusters, and larger designs: several jobs that buy
-compute and bandwidth in any amount, and one that rents compute, bandwidth and memory so;
-nothing says how much there is to buy. Names pick some of them. Printed are the seconds of
-`best_mix` and of `pareto_front`, once each, and what was found.
+The worked examples of docs/examples/clusters, and larger designs: several jobs that
+buy or rent compute and bandwidth in any amount, and one that rents compute, bandwidth
+and memory so; nothing says how much there is to buy. Names pick some of them. Printed
+are the processor's seconds of `best_mix` and of `pareto_front`, once each, and what was
+found.
 """
 
 import sys
@@ -102,12 +103,12 @@ designs = {
 
 for name in sys.argv[1:] or designs:
     design, budget, deadline = designs[name]
-    start = time.perf_counter()
+    start = time.process_time()
     best = best_mix(design, budget=budget, deadline=deadline)
-    middle = time.perf_counter()
+    middle = time.process_time()
     num = FRONT_OF_SEVERAL if len(design.jobs) > 1 else FRONT
     front = pareto_front(design, best.mix, num=num)
-    end = time.perf_counter()
+    end = time.process_time()
     mix = best.mix
     amounts = ", ".join(f"{each} {value:.4g}" for each, value in mix.amounts.items())
     print(

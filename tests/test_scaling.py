@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
 from rightbatch.step_time import (
     ConstantCommunication,
+    Evaluation,
     LinearCommunication,
     MeasuredStepTime,
     NoCommunication,
@@ -28,6 +31,10 @@ def law_of(communication, knee=20, min_steps=1000, min_examples=7e5):
             communication=communication,
         ),
     )
+
+
+def with_step_time(law, **changed):
+    return replace(law, step_time=replace(law.step_time, **changed))
 
 
 ALL_REDUCE = law_of(ConstantCommunication(seconds=0.02))
@@ -157,6 +164,31 @@ def test_speedup_is_one_on_one_replica():
 def test_optimal_becomes_weak_at_the_branch_point_of_equation_10():
     assert scaling.optimal_becomes_weak_at(ALL_REDUCE) == pytest.approx(35)
     assert scaling.limit_seconds(ALL_REDUCE) == pytest.approx(40)
+
+
+def test_checks_that_are_not_shared_join_the_fixed_cost_of_equation_10():
+    check = Evaluation(every=10, num_examples=100)
+    checked = with_step_time(ALL_REDUCE, evaluation=check)
+    # A check of .1 s every 10 steps: D = .03.
+    assert scaling.limit_seconds(checked) == pytest.approx(1000 * (0.03 + 0.02))
+    assert scaling.optimal_becomes_weak_at(checked) == pytest.approx(52.5)
+    far = checked.seconds_to_target(20 * 2**30, 2**30)
+    assert scaling.limit_seconds(checked) == pytest.approx(far, rel=1e-3)
+    shared = with_step_time(
+        ALL_REDUCE, evaluation=Evaluation(every=10, num_examples=100, shared=True)
+    )
+    assert scaling.limit_seconds(shared) is None
+
+
+def test_a_floor_of_the_law_has_a_limit_and_overlap_has_none():
+    floor = ConvergenceLaw(min_steps=1000, min_examples=7e5, min_batch_size=30)
+    known = TrainingTimeLaw(steps=floor, step_time=ALL_REDUCE.step_time)
+    assert scaling.limit_seconds(known) == pytest.approx(40)
+    # (M P - F)^2 = phi (D P / gamma + F): the square root meets the knee.
+    meet = scaling.optimal_becomes_weak_at(known)
+    assert (20 * meet - 30) ** 2 == pytest.approx(700 * (20 * meet + 30))
+    overlapped = with_step_time(ALL_REDUCE, overlap_exponent=2.0)
+    assert scaling.limit_seconds(overlapped) is None
 
 
 @settings(max_examples=25)

@@ -1,5 +1,7 @@
 """Times, sizes and bandwidths as a person writes them."""
 
+import re
+
 import pytest
 
 from rightbatch.cli.quantities import quantity
@@ -20,6 +22,10 @@ from rightbatch.errors import InputError
         ("bandwidth", "100 Gbit/s", 1.25e10),
         ("bandwidth", "900 GB/s", 9e11),
         ("bandwidth", "1_000 MB/s", 1e9),
+        ("size", "1,234,567.5 B", 1234567.5),
+        ("time", "-0 s", 0.0),
+        ("time", "1,000e-3 s", 1.0),
+        ("time", ".5 h", 1800.0),
     ],
 )
 def test_a_quantity_is_a_number_and_its_unit(kind, value, expected):
@@ -35,6 +41,13 @@ def test_a_quantity_is_a_number_and_its_unit(kind, value, expected):
         ("size", "2 gb", "unknown unit, 'gb'"),
         ("time", "soon", "must be a number and a unit, got 'soon'"),
         ("time", "1.2.3 s", "must be a number and a unit"),
+        ("time", "1,5 h", "a number and a unit, got '1,5 h'. (write \"1.5 h\")"),
+        ("time", "2,25", 'write "2.25"'),
+        ("time", "0,125 s", 'write "0.125 s"'),
+        ("time", "1,50,000 s", "must be a number and a unit"),
+        ("time", "1_5 s", "must be a number and a unit"),
+        ("time", "1,000,00 s", "must be a number and a unit"),
+        ("time", "_ s", "must be a number and a unit"),
         ("time", "-2 h", "must not be negative, got '-2 h'"),
         ("time", float("nan"), "must not be negative"),
         ("time", True, "must be a time, got True"),
@@ -42,5 +55,5 @@ def test_a_quantity_is_a_number_and_its_unit(kind, value, expected):
     ],
 )
 def test_what_is_no_such_quantity_is_refused(kind, value, message):
-    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+    with pytest.raises(InputError, match=re.escape(message)):
         quantity("it", kind, value)

@@ -50,6 +50,18 @@ KINDS = (
 )
 
 
+@pytest.mark.parametrize("kind", [Compute, Bandwidth])
+def test_between_two_amounts_are_those_sold_or_the_two(kind):
+    free = kind(price=linear(100.0))
+    assert free.sizes() is None
+    assert free.between(2.0, 8.0).tolist() == [2, 8]
+    assert free.between(3.0, 3.0).tolist() == [3]
+    listed = kind(price=linear(100.0), choices=[1, 2, 4, 9])
+    assert listed.sizes().tolist() == [1, 2, 4, 9]
+    assert listed.between(2.0, 8.0).tolist() == [2, 4]
+    assert listed.bought(4.0) == 4.0
+
+
 @given(
     between=st.sampled_from(KINDS),
     batch=st.floats(1, 1e5),

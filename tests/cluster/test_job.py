@@ -125,3 +125,8 @@ def test_a_law_that_wants_ever_larger_batches_needs_a_largest_one():
         job(convergence=law)
     one = job(convergence=law, limits=BatchLimits(max_batch_size=1000))
     assert one.batch_size(Machine(num_replicas=2)) == 1000
+
+
+def test_no_candidate_within_the_largest_batch_cannot_be_served():
+    limits = BatchLimits(candidates=[256, 512], max_batch_size=128)
+    assert float(job(limits=limits).seconds(Machine(num_replicas=4))) == np.inf

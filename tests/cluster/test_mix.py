@@ -27,6 +27,7 @@ from rightbatch.cluster import (
     best_mix,
     pareto_front,
 )
+from rightbatch.cluster.marginal import worths
 from rightbatch.cluster.search import cheapest_price, soonest
 from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError, NotReachedError
@@ -300,6 +301,80 @@ def test_renting_for_a_budget_is_the_soonest_of_a_fine_grid(budget):
     assert best.objective <= times[bills <= budget].min() * (1 + 1e-9)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    each=st.floats(0.1, 5),
+    network=st.floats(0.1, 5),
+    budget=st.floats(0.7, 5),
+    between=st.sampled_from([0.0, 0.002]),
+)
+def test_the_soonest_for_a_bill_is_the_best_of_every_number_of_replicas(
+    each, network, budget, between
+):
+    step_time = StepTimeLaw(
+        seconds_per_example=0.001,
+        saturation_batch_size=20,
+        communication=LinearCommunication(seconds_per_replica=between),
+    )
+    what = design(
+        replicas(each, high=60),
+        bandwidth(network, high=32),
+        jobs=[job(step_time=step_time)],
+        renting=True,
+    )
+    counts, widths = np.meshgrid(np.arange(1, 61.0), np.geomspace(1, 32, 200))
+    amounts = (counts.ravel(), widths.ravel())
+    times = what.objective(amounts)
+    bills = what.price(amounts) * times / 3600
+    if bills.min() > budget:
+        return
+    best = best_mix(what, budget=budget).mix
+    assert best.money <= budget * (1 + 1e-9)
+    assert best.objective <= times[bills <= budget].min() * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("network", [0.5, 1.0, 3.0])
+def test_renting_for_two_jobs_is_as_good_as_a_grid(network):
+    two = [
+        job(name="one"),
+        job(name="two", convergence=ConvergenceLaw(min_steps=500, min_examples=2e5)),
+    ]
+    what = design(
+        replicas(2.0, high=40), bandwidth(network, high=32), jobs=two, renting=True
+    )
+    mixes = [(p, w) for p in np.arange(2.0, 41, 2) for w in (1.0, 2.0, 4.0, 8.0, 16.0)]
+    bills = np.array([what.money(mix) for mix in mixes])
+    times = np.array([float(what.objective(mix)) for mix in mixes])
+    budget = float(np.median(bills))
+    best = best_mix(what, budget=budget).mix
+    assert best.money <= budget * (1 + 1e-9)
+    assert best.objective <= times[bills <= budget].min() * 1.01
+    # A search for several jobs looks at fewer mixes.
+    assert best_mix(what).mix.money <= bills.min() * 1.01
+
+
+@pytest.mark.parametrize("budget", [None, 4.0])
+def test_renting_four_components_with_no_end_beats_a_grid(budget):
+    what = design(
+        replicas(2.0),
+        compute(1.0),
+        bandwidth(1.0),
+        Memory(price=linear(0.02), low=4),
+        renting=True,
+    )
+    best = best_mix(what, budget=budget).mix
+    ends = np.geomspace(1, 4096, 13)
+    grids = [np.rint(np.geomspace(1, 4096, 40)), ends, ends, [4, 8, 16, 20, 32, 64]]
+    amounts = [each.ravel() for each in np.meshgrid(*grids, indexing="ij")]
+    times = what.objective(amounts)
+    bills = what.price(amounts) * times / 3600
+    if budget is None:
+        assert best.money <= bills.min() * (1 + 1e-3)
+    else:
+        assert best.money <= budget * (1 + 1e-9)
+        assert best.objective <= times[bills <= budget].min() * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("deadline", [30, 60, 400])
 def test_renting_by_a_deadline_is_the_least_bill_of_a_fine_grid(deadline):
     what = design(replicas(2.0, high=300), bandwidth(1.0, high=64), renting=True)
@@ -372,6 +447,26 @@ def test_where_rented_a_change_is_worth_what_leaves_the_bill_as_it_is():
     assert (best.mix.price + more.worth) * after == pytest.approx(
         best.mix.price * best.mix.objective
     )
+
+
+@pytest.mark.parametrize("aim", ["latest", "weighted"])
+@pytest.mark.parametrize("count", [6, 9, 14])
+def test_where_several_jobs_are_rented_for_the_bill_is_until_the_last_is_done(
+    aim, count
+):
+    two = [
+        job(name="one", weight=5.0),
+        job(name="two", convergence=ConvergenceLaw(min_steps=500, min_examples=2e5)),
+    ]
+    what = design(replicas(2.0), bandwidth(1.0), jobs=two, renting=True, aim=aim)
+    now = (float(count), 2.0)
+    for change, after in zip(
+        worths(what, now, 1.0), ((count + 1.0, 2.0), (float(count), 4.0)), strict=True
+    ):
+        hours = what.money(after) / what.price(after)
+        paid = (what.price(now) + change.worth) * hours
+        # Nobody pays for a change that lets the last job finish later.
+        assert paid == pytest.approx(max(what.money(now), what.price(now) * hours))
 
 
 def test_the_last_step_bought_gained_more_than_the_next_would():

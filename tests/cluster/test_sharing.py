@@ -58,7 +58,7 @@ def test_the_weighted_sum_is_the_least_of_all_ways_to_share(jobs, extra):
 )
 def test_one_table_has_the_objective_for_every_number_of_replicas(jobs, extra, aim):
     count = len(jobs) + extra
-    found = shared_seconds(jobs, count, Machine(), aim)
+    found = shared_seconds(jobs, Machine(num_replicas=np.arange(1, count + 1)), aim)
     assert np.all(np.isinf(found[: len(jobs) - 1]))
     expected = [
         share_replicas(jobs, p, aim=aim).objective for p in range(len(jobs), count + 1)

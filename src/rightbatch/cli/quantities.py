@@ -49,7 +49,7 @@ _KINDS = {
 }
 _FORM = re.compile(r"\s*([-+]?[\d_.,]+(?:[eE][-+]?\d+)?)\s*(\S.*?)?\s*")
 # A comma between other digits may be a decimal one: 1,5 h is not fifteen hours.
-_GROUPS = re.compile(r"[-+]?\d{1,3}(?:[,_]\d{3})+(?:\.\d*)?(?:[eE][-+]?\d+)?")
+_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:[,_]\d{3})+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
@@ -100,7 +100,8 @@ def _parts(where: str, text: str) -> tuple[float, str]:
     if math.isnan(number):
         way_out = 'such as "2 h"'
         if _DECIMAL_COMMA.fullmatch(digits):
-            way_out = f'write "{digits.replace(",", ".")} {unit}"'.replace(' "', '"')
+            plain = f"{digits.replace(',', '.')} {unit}".strip()
+            way_out = f'write "{plain}"'
         raise InputError(f"{where} must be a number and a unit, got {text!r}.", way_out)
     return number, unit
 

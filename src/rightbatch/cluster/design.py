@@ -118,7 +118,7 @@ class Design:
         machine = self.machine(tuple(np.asarray(each, float) for each in together))
         if len(self.jobs) == 1:
             return self.jobs[0].seconds(machine)
-        return self._shared(machine, together[0].shape)
+        return shared_seconds(self.jobs, machine, self.aim)
 
     def finish(self, amounts: Amounts) -> float:
         """Return the seconds until the last job is done on one mix."""
@@ -138,25 +138,3 @@ class Design:
         if not self.renting:
             return price
         return price * self.finish(amounts) / SECONDS_PER_HOUR
-
-    def _shared(self, machine: Machine, shape: tuple[int, ...]) -> FloatArray:
-        parts: Any = np.broadcast_arrays(
-            machine.num_replicas,
-            machine.speed,
-            machine.bandwidth,
-            machine.max_micro_batch_size,
-        )
-        rows = np.stack([part.ravel() for part in parts], 1).astype(float)
-        found = np.full(len(rows), np.inf)
-        # Machines that differ in the number of replicas alone have one table.
-        kinds, which = np.unique(rows[:, 1:], axis=0, return_inverse=True)
-        which = which.ravel()
-        for i, (speed, bandwidth, memory) in enumerate(kinds):
-            at = np.flatnonzero(which == i)
-            counts = rows[at, 0].astype(int)
-            kind = Machine(
-                speed=speed, bandwidth=bandwidth, max_micro_batch_size=memory
-            )
-            table = shared_seconds(self.jobs, int(counts.max()), kind, self.aim)
-            found[at] = table[counts - 1]
-        return found.reshape(shape)

@@ -160,7 +160,7 @@ class Job:
             sizes = np.asarray(limits.candidates, dtype=float)
             sizes = sizes[sizes <= (limits.max_batch_size or math.inf)]
             sizes = np.broadcast_to(sizes, (len(replicas), len(sizes)))
-            return shares.times(sizes).min(1)
+            return shares.times(sizes).min(1, initial=np.inf)
         least, best = shares.searched(
             self._best_share(law, shape) if self.has_closed_form else None
         )

@@ -20,10 +20,10 @@ from rightbatch.cluster.search import (
     cheapest,
     cheapest_price,
     every_mix,
-    largest_price,
     least_bill,
     most_expensive,
     soonest,
+    soonest_for_bill,
 )
 from rightbatch.errors import InputError, NotReachedError
 
@@ -300,11 +300,12 @@ def _rented(design: Design, budget: float | None, deadline: float | None) -> Fou
         first = cheapest(design, deadline, 1e-6)
         if first is None:
             raise _too_late(design, deadline, soonest(design, math.inf))
-        found = least_bill(design, first.price, high, deadline) or first
+        later = least_bill(design, first.price, high, deadline) or first
+        found = min(first, later, key=lambda one: bill_of(design, one))
         if budget is not None and bill_of(design, found) > budget * (1 + SAME):
             raise _too_dear(design, budget, deadline, found)
         return found
-    best = None if budget is None else _soonest_bill(design, budget, low, high)
+    best = None if budget is None else soonest_for_bill(design, budget, low, high)
     if best is None:
         # The bill is least somewhere between the prices that were looked at.
         best = least_bill(design, low, high)
@@ -313,18 +314,6 @@ def _rented(design: Design, budget: float | None, deadline: float | None) -> Fou
     if budget is not None and bill_of(design, best) > budget * (1 + SAME):
         raise _too_small(design, budget, bill_of(design, best))
     return best
-
-
-def _soonest_bill(
-    design: Design, budget: float, low: float, high: float
-) -> Found | None:
-    def affordable(price: float) -> Found | None:
-        found = soonest(design, price)
-        if found is None or bill_of(design, found) > budget * (1 + SAME):
-            return None
-        return found
-
-    return largest_price(affordable, low, high)
 
 
 def _chosen(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ MOST_MIXES, MOST_WITHOUT_CLOSED_FORM = 20_000, 3_000
 ROUNDS = 40
 # An axis this narrow is known; times of several jobs are not worth so many digits.
 NARROW, NARROW_OF_SEVERAL = 1e-11, 1e-3
+# So narrow while prices per hour are scanned for the least bill.
+ROUGH = 1e-3
 # Sizes that were best in so many rounds are settled.
 SETTLED = 3
 ALL_SIZES = 60_000
@@ -26,6 +28,8 @@ SAME = 1e-12
 FAR_OFF = 8.0
 # Of the highest price, where the lowest is nothing.
 LEAST = 1e-9
+# Prices per hour so near are one; those of several jobs, and around the least bill.
+SAME_PRICE, CLOSE = 1e-9, 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class Found:
     objective: float
 
 
-def soonest(design: Design, price: float) -> Found | None:
+def soonest(design: Design, price: float, *, roughly: bool = False) -> Found | None:
     """Return the mix with the least time among those that cost at most a price.
 
     Components sold in sizes are tried size by size, those sold in any amount on grids
@@ -54,6 +58,7 @@ def soonest(design: Design, price: float) -> Found | None:
     Args:
         design: What can be bought.
         price: Money, or money per hour; infinity for no limit.
+        roughly: True to stop early, some 1e-3 off in amounts.
 
     Returns:
         The mix; None where nothing is so cheap.
@@ -65,10 +70,12 @@ def soonest(design: Design, price: float) -> Found | None:
         for i, one in enumerate(design.components)
     ]
     narrow = NARROW if len(design.jobs) == 1 else NARROW_OF_SEVERAL
+    most = _most_mixes(design)
+    narrow = max(narrow, ROUGH) if roughly else narrow
     best: Found | None = None
     settled = 0
     for _ in range(ROUNDS):
-        here = _best_on(design, axes, taker, price)
+        here = _best_on(design, _thinned(axes, most), taker, price)
         if here is None:
             break
         if best is None or here.objective <= best.objective:
@@ -169,9 +176,14 @@ def every_mix(design: Design) -> list[Found] | None:
 
 def bill_of(design: Design, found: Found) -> float:
     """Return price times hours: the bill of a mix that is rented."""
-    if design.aim == "latest" or len(design.jobs) == 1:
+    if _pays_the_objective(design):
         return found.price * found.objective / SECONDS_PER_HOUR
     return design.money(found.amounts)
+
+
+def _pays_the_objective(design: Design) -> bool:
+    # Of a weighted sum the finish, which is paid for, may not fall with the price.
+    return design.aim == "latest" or len(design.jobs) == 1
 
 
 def least_bill(
@@ -179,7 +191,8 @@ def least_bill(
 ) -> Found | None:
     """Return the mix with the least bill among prices per hour, and in time.
 
-    Prices are scanned, then ever closer around the best.
+    Prices are scanned roughly, then ever closer around the best, which is then searched
+    to the end.
 
     Args:
         design: What can be rented.
@@ -191,65 +204,144 @@ def least_bill(
         The mix; None where none is in time.
     """
     several = len(design.jobs) > 1
-    best: Found | None = None
-    bill = math.inf
+    scanned = _Scanned(design=design, deadline=deadline)
     # What is there already may cost nothing, and has no logarithm.
     start, stop = max(low, LEAST * high), high
-    for _ in range(3 if several else 8):
-        prices = np.geomspace(start, stop, 9 if several else 17)
+    points, asked = 9 if several else 17, 0.0
+    for _ in range(3 if several else 12):
+        prices = np.geomspace(start, stop, points).tolist()
         place = None
-        for i, price in enumerate(prices.tolist()):
-            found = soonest(design, price)
-            if found is None or found.objective > deadline * (1 + SAME):
-                continue
-            paid = bill_of(design, found)
-            if paid > FAR_OFF * bill:
+        for i, price in enumerate(prices):
+            paid = scanned.bill_at(price)
+            if math.isfinite(paid) and paid > FAR_OFF * scanned.bill:
                 break  # bills rise from here on
-            if paid < bill:
-                best, bill, place = found, paid, i
-        if best is None:
+            if paid < scanned.bill:
+                scanned.bill, place, asked = paid, i, price
+        if not math.isfinite(scanned.bill):
             return None
         if place is not None:
-            start = float(prices[max(place - 1, 0)])
-            stop = float(prices[min(place + 1, len(prices) - 1)])
+            start, stop = prices[max(place - 1, 0)], prices[min(place + 1, points - 1)]
         else:
-            middle = max(best.price, start)
-            start, stop = math.sqrt(start * middle), math.sqrt(stop * middle)
-        if stop <= start * (1 + 1e-7):
+            start, stop = math.sqrt(start * asked), math.sqrt(stop * asked)
+        if stop <= start * (1 + CLOSE):
             break
-    return best
+        points = 9
+    found = soonest(design, asked)
+    rough = scanned.found[asked]
+    if found is None or found.objective > deadline * (1 + SAME):
+        return rough
+    return found if bill_of(design, found) <= scanned.bill else rough
 
 
-def largest_price(
-    works: Callable[[float], Found | None], low: float, high: float
+@dataclass(slots=True, kw_only=True)
+class _Scanned:
+    """Prices that were asked for, what each bought, and the least bill so far."""
+
+    design: Design
+    deadline: float
+    found: dict[float, Found | None] = field(default_factory=dict[float, Found | None])
+    bill: float = math.inf
+
+    def bill_at(self, price: float) -> float:
+        """Return the bill; infinity where it is too late or cannot be the least."""
+        below = max((each for each in self.found if each < price), default=0.0)
+        above = min((each for each in self.found if each >= price), default=None)
+        dearer = None if above is None else self.found[above]
+        if dearer is not None:
+            if dearer.price <= price:
+                self.found[price] = dearer  # more money bought nothing
+            least = below * dearer.objective / SECONDS_PER_HOUR
+            if _pays_the_objective(self.design) and least >= self.bill:
+                return math.inf  # no mix between the two is so much sooner
+        if price not in self.found:
+            self.found[price] = soonest(self.design, price, roughly=True)
+        found = self.found[price]
+        if found is None or found.objective > self.deadline * (1 + SAME):
+            return math.inf
+        return bill_of(self.design, found)
+
+
+def soonest_for_bill(
+    design: Design, budget: float, low: float, high: float
 ) -> Found | None:
-    """Return what the largest price gives for which something works.
+    """Return the soonest mix whose bill is within a budget.
+
+    A dearer mix is no later, so it is the one of the largest price whose bill fits.
+    Prices are scanned downwards. Where the time for a price p is T(p), none from
+    budget / T(p) up to p fits, and those are passed over. Between the first that fits
+    and the last that does not, the crossing is closed in on.
 
     Args:
-        works: Returns None at a price that is too high.
-        low: Lowest price looked at.
+        design: What can be rented.
+        budget: Largest bill.
+        low: Lowest price per hour.
         high: Highest.
 
     Returns:
-        What `works` gave last; None where no price works.
+        The mix; None where no price fits.
     """
-    prices = np.geomspace(max(low, LEAST * high), high, 25).tolist()
-    best, place = None, None
-    for i, price in enumerate(prices):
-        found = works(price)
-        if found is not None:
-            best, place = found, i
-    if place is None or place == len(prices) - 1:
-        return best
-    low, high = prices[place], prices[place + 1]
-    while high > low * (1 + 1e-9):
-        middle = math.sqrt(low * high)
-        found = works(middle)
+
+    def excess(price: float) -> tuple[Found | None, float]:
+        # Below zero where the bill fits, as is a price for which there is no mix.
+        found = soonest(design, price)
         if found is None:
-            high = middle
+            return None, -math.inf
+        bill = bill_of(design, found)
+        return found, math.log(bill / budget) if bill > 0 else -math.inf
+
+    end = high
+    for price in np.geomspace(max(low, LEAST * high), high, 25)[::-1].tolist():
+        if price > end:
+            continue
+        found, over = excess(price)
+        if found is None:
+            return None
+        if over <= SAME:
+            return _crossing(design, excess, (price, over, found), end)
+        end = _last_to_fit(design, price, found, over)
+    return None
+
+
+def _last_to_fit(design: Design, price: float, found: Found, over: float) -> float:
+    """Return the largest price whose bill may fit, below one whose bill does not."""
+    if not _pays_the_objective(design):
+        return price
+    return min(price, found.price, found.price * math.exp(-over) * (1 + _same(design)))
+
+
+def _crossing(
+    design: Design,
+    excess: Callable[[float], tuple[Found | None, float]],
+    below: tuple[float, float, Found],
+    end: float,
+) -> Found:
+    """Return the mix of the largest price that fits, between one that does and `end`.
+
+    By secants, and by halves where those do not narrow it down: bills jump with sizes.
+    """
+    low, under, best = below
+    # The end itself comes first: where times hardly change it is nearly the crossing.
+    middle, width = end, math.inf
+    high, over, halve = end, math.inf, False
+    while end > low * (1 + _same(design)) and under < -_same(design):
+        if math.isfinite(over):
+            width = math.log(end / low)
+            secant = under / (under - over) * math.log(high / low) / width
+            share = 0.5 if halve else min(max(secant, 0.01), 0.99)
+            middle = low * math.exp(share * width)
+        found, at = excess(middle)
+        if found is None or at <= SAME:
+            low, under, best = middle, at, found or best
         else:
-            low, best = middle, found
+            high, over = middle, at
+            end = _last_to_fit(design, middle, found, at)
+        is_slow = math.log(end / low) > width / 2
+        halve = not math.isfinite(under) or (is_slow and not halve)
     return best
+
+
+def _same(design: Design) -> float:
+    return CLOSE if len(design.jobs) > 1 else SAME_PRICE
 
 
 def _first_axis(design: Design, i: int, price: float) -> FloatArray:
@@ -276,7 +368,7 @@ def _first_axis(design: Design, i: int, price: float) -> FloatArray:
 def _best_on(
     design: Design, axes: list[FloatArray], taker: int | None, price: float
 ) -> Found | None:
-    amounts = list(_mesh(_thinned(axes, _most_mixes(design))))
+    amounts = list(_mesh(axes))
     limit = price * (1 + SAME)
     if taker is None:
         kept = np.asarray(design.price(tuple(amounts))) <= limit

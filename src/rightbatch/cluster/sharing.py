@@ -17,6 +17,8 @@ Aim = Literal["latest", "weighted"]
 
 # A search over mixes takes every number of replicas up to here, some 6 % apart beyond.
 EVERY_ONE = 128
+# Numbers of replicas, of machines of all kinds, that are looked at together.
+ROWS = 2**14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,34 +106,74 @@ def share_replicas(
     )
 
 
-def shared_seconds(
-    jobs: Sequence[Job], num_replicas: int, machine: Machine, aim: Aim
-) -> FloatArray:
-    """Return the least objective on every number of replicas up to one.
+def shared_seconds(jobs: Sequence[Job], machines: Machine, aim: Aim) -> FloatArray:
+    """Return the least objective on each of many machines.
 
     Past 128 replicas times are interpolated: this is for searches over mixes.
 
     Args:
         jobs: At least one.
-        num_replicas: Largest number.
-        machine: Speed, bandwidth and memory, numbers.
+        machines: Of arrays that broadcast.
         aim: ``latest`` or ``weighted``.
 
     Returns:
-        Shape (num_replicas,); infinity where there are more jobs than replicas.
+        Seconds, in the shape of the machines; infinity where there are more jobs than
+        replicas.
     """
+    parts: Any = np.broadcast_arrays(
+        machines.num_replicas,
+        machines.speed,
+        machines.bandwidth,
+        machines.max_micro_batch_size,
+    )
+    rows = np.stack([part.ravel() for part in parts], 1).astype(float)
+    counts = rows[:, 0].astype(int)
+    # Machines that differ in the number of replicas alone have one table.
+    kinds, which = np.unique(rows[:, 1:], axis=0, return_inverse=True)
+    which = which.ravel()
+    most = np.zeros(len(kinds), dtype=int)
+    np.maximum.at(most, which, counts)
+    known = [_known(count) for count in most]
+    found = np.full(len(rows), np.inf)
+    # Many kinds at once: a call takes as long as some hundreds of its rows.
+    group = np.cumsum([len(each) for each in known]) // ROWS
+    for places in (np.flatnonzero(group == one) for one in np.unique(group)):
+        lengths = [len(known[place]) for place in places]
+        speed, bandwidth, memory = np.repeat(kinds[places], lengths, axis=0).T
+        together = Machine(
+            num_replicas=np.concatenate([known[place] for place in places]),
+            speed=speed,
+            bandwidth=bandwidth,
+            max_micro_batch_size=memory,
+        )
+        ends = np.cumsum(lengths)[:-1]
+        times = [np.split(job.seconds(together), ends) for job in jobs]
+        for place, *own in zip(places, *times, strict=True):
+            table = _objectives(jobs, own, known[place], aim)
+            at = np.flatnonzero(which == place)
+            found[at] = table[counts[at] - 1]
+    return found.reshape(parts[0].shape)
+
+
+def _known(num_replicas: int) -> FloatArray:
     counts = np.arange(1, num_replicas + 1, dtype=float)
-    known = counts
-    if num_replicas > EVERY_ONE:
-        far = np.geomspace(EVERY_ONE, num_replicas, 64)
-        known = np.unique(np.append(counts[:EVERY_ONE], np.rint(far)))
-    each = replace(machine, num_replicas=known)
-    tables = [_between(counts, known, job.seconds(each)) for job in jobs]
+    if num_replicas <= EVERY_ONE:
+        return counts
+    far = np.geomspace(EVERY_ONE, num_replicas, 64)
+    return np.unique(np.append(counts[:EVERY_ONE], np.rint(far)))
+
+
+def _objectives(
+    jobs: Sequence[Job], times: Sequence[FloatArray], known: FloatArray, aim: Aim
+) -> FloatArray:
+    """Return the least objective on 1, 2, 3, ... replicas of one kind."""
+    count = int(known[-1])
+    counts = np.arange(1, count + 1, dtype=float)
+    tables = [_between(counts, known, each) for each in times]
     least = [_running_least(table)[0] for table in tables]
     if aim == "latest":
-        return _latest_of_all(least, num_replicas)
-    weights = [job.weight for job in jobs]
-    return _sums(least, weights, num_replicas)[-1][1:]
+        return _latest_of_all(least, count)
+    return _sums(least, [job.weight for job in jobs], count)[-1][1:]
 
 
 def _between(counts: FloatArray, known: FloatArray, seconds: FloatArray) -> FloatArray:
@@ -156,36 +198,28 @@ def _running_least(times: FloatArray) -> tuple[FloatArray, FloatArray]:
     return least, np.maximum.accumulate(np.where(is_new, counts, 0))
 
 
-def _gifts(least: Sequence[FloatArray], num_replicas: int) -> Any:
-    """Yield the latest job before each gift of a replica to it."""
+def _for_the_latest(least: Sequence[FloatArray], num_replicas: int) -> list[int]:
     late = [(-float(times[0]), j) for j, times in enumerate(least)]
     heapq.heapify(late)
     given = [1] * len(least)
+    kept, latest = list(given), -late[0][0]
     for _ in range(num_replicas - len(least)):
         _, j = late[0]
         given[j] += 1
         heapq.heapreplace(late, (-float(least[j][given[j] - 1]), j))
-        yield j, -late[0][0]
-
-
-def _for_the_latest(least: Sequence[FloatArray], num_replicas: int) -> list[int]:
-    given = [1] * len(least)
-    kept, latest = list(given), max(float(times[0]) for times in least)
-    for j, now in _gifts(least, num_replicas):
-        given[j] += 1
         # Gifts that changed nothing are taken back: those replicas are idle.
-        if now < latest:
-            kept, latest = list(given), now
+        if -late[0][0] < latest:
+            kept, latest = list(given), -late[0][0]
     return kept
 
 
 def _latest_of_all(least: Sequence[FloatArray], num_replicas: int) -> FloatArray:
     found = np.full(num_replicas, np.inf)
-    if num_replicas < len(least):
-        return found
-    found[len(least) - 1] = max(float(times[0]) for times in least)
-    for place, (_, now) in enumerate(_gifts(least, num_replicas)):
-        found[len(least) + place] = now
+    spare = num_replicas - len(least)
+    if spare >= 0:
+        # Each gift takes the largest of all times that are left, and none rises.
+        together = np.sort(np.concatenate(least))[::-1]
+        found[len(least) - 1 :] = together[: spare + 1]
     return found
 
 
