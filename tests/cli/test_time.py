@@ -115,6 +115,27 @@ def test_a_table_of_mixed_units_is_refused_by_name(rightbatch, tmp_path):
     assert "both 0.1 and 100" in ended.last_line
 
 
+def test_more_replicas_than_examples_are_refused_with_file_and_line(
+    rightbatch, tmp_path
+):
+    path = tmp_path / "local.csv"
+    path.write_text("batch_size,num_replicas,seconds\n64,1,.1\n\n2,4,.02\n128,1,.2\n")
+    ended = rightbatch("time", "--table", path)
+    assert ended.code == 2
+    assert "local.csv: row 4, column num_replicas must not be above" in ended.last_line
+    assert "multiply a local one by its replicas (8 here)" in ended.last_line
+
+
+def test_two_machines_in_one_table_are_refused_by_name(rightbatch, tmp_path):
+    path = tmp_path / "mixed.csv"
+    rows = [f"{size},{0.02 * size}\n{size},{0.1 * size}" for size in (8, 16, 32, 64)]
+    path.write_text("batch_size,seconds\n" + "\n".join(rows))
+    ended = rightbatch("time", "--table", path)
+    assert ended.code == 2
+    assert "mixed.csv" in ended.last_line
+    assert "two machines or workloads" in ended.last_line
+
+
 # --- --comm ---
 
 

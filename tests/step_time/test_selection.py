@@ -208,6 +208,65 @@ def test_a_table_that_cannot_tell_an_overlap_says_that_it_took_none(counts):
     assert fit.overlap_exponent == 1
     assert fit.to_dict()["overlap_exponent"] == 1
     assert "cannot tell whether" in " ".join(one.sentence for one in fit.findings)
+    (said,) = [one for one in fit.warnings if "hidden behind computing" in one]
+    assert said.startswith("Communication may be longer than the")
+    assert "these rows cannot tell" in said
+    assert "time the same batch sizes" in said
+
+
+def hiding_table(exponent, seed=0):
+    """Batch sizes up to 1,024 on 1 to 16 replicas: comm as long as 60 examples."""
+    truth = StepTimeLaw(
+        seconds_per_example=1e-3,
+        saturation_batch_size=16,
+        overhead_seconds=4e-3,
+        communication=CONSTANT,
+        overlap_exponent=exponent,
+    )
+    sizes = np.repeat(2.0 ** np.arange(6, 11), 5)
+    replicas = np.tile(2.0 ** np.arange(5), 5)
+    errors = np.random.default_rng(seed).standard_normal(len(sizes))
+    return (
+        sizes,
+        truth.seconds_per_step(sizes, replicas) * np.exp(0.02 * errors),
+        replicas,
+    )
+
+
+def test_communication_that_hides_is_found_though_adding_it_makes_it_small():
+    found = [fit_step_time(*hiding_table(4.0, seed)) for seed in range(8)]
+    seconds = [one.law.communication.comm_seconds(4) for one in found]
+    added = fit_step_time(*hiding_table(4.0), overlap_exponent=1.0)
+    assert added.law.communication.comm_seconds(4) < 0.02
+    assert np.mean([0.042 < one < 0.078 for one in seconds]) >= 0.8
+    assert np.median(seconds) == pytest.approx(0.06, rel=0.1)
+
+
+def test_communication_that_adds_up_is_hardly_ever_said_to_hide():
+    found = [fit_step_time(*hiding_table(1.0, seed)) for seed in range(8)]
+    assert not any(one.law.overlap_exponent > 1 for one in found)
+    assert not any("hidden" in said for one in found for said in one.warnings)
+
+
+def test_communication_that_may_be_a_knee_is_warned_of():
+    # Hidden by 64 examples on one replica, it looks like a knee at 60.
+    fit = fit_step_time(*hiding_table(20.0))
+    assert fit.law.communication.comm_seconds(16) < 0.01
+    (said,) = [one for one in fit.warnings if "hidden behind computing" in one]
+    assert "fits these rows as well" in said
+
+
+def test_a_held_overlap_finds_the_communication_that_hides():
+    fit = fit_step_time(*hiding_table(4.0), overlap_exponent=4.0)
+    assert fit.law.communication.comm_seconds(4) == pytest.approx(0.06, rel=0.1)
+    assert not any("hidden" in said for said in fit.warnings)
+
+
+def test_a_valley_in_the_noise_does_not_force_a_law_that_grows():
+    sizes, times, replicas = hiding_table(4.0, seed=2)
+    fit = fit_step_time(sizes, times, replicas)
+    assert fit.law.communication.kind == "constant"
+    assert "valley" not in kinds_of(fit)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 3.0, math.inf])

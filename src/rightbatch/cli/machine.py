@@ -10,6 +10,9 @@ import typer
 from rightbatch.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rightbatch.experiments.tables import TableTime
     from rightbatch.step_time import (
         Communication,
         Evaluation,
@@ -33,6 +36,50 @@ EvaluateEvery = Annotated[
 EvaluateExamples = Annotated[
     int | None, typer.Option(min=1, help="Examples of a check, with --evaluate-every.")
 ]
+
+
+def check_replicas(
+    path: "Path", times: "Sequence[TableTime]", lines: Sequence[int]
+) -> None:
+    """Check that no row of a table has more replicas than examples.
+
+    Args:
+        path: The table.
+        times: Its rows.
+        lines: Where each stands in the file, counted from 1.
+
+    Raises:
+        InputError: One has; its line is named.
+    """
+    for time, line in zip(times, lines, strict=True):
+        if time.num_replicas > time.batch_size:
+            raise InputError(
+                f"{path}: row {line}, column num_replicas must not be above batch_size "
+                f"{time.batch_size:g}, got {time.num_replicas:g}.",
+                "batch sizes are global, of all replicas together: multiply a local "
+                f"one by its replicas ({time.batch_size * time.num_replicas:g} here), "
+                "or leave the row out",
+            )
+
+
+def row_lines(path: "Path") -> tuple[int, ...]:
+    """Return the lines at which the rows of a table stand, counted as a person does.
+
+    Args:
+        path: A CSV file with a header.
+
+    Returns:
+        One number per row; empty lines count, but are no rows.
+    """
+    import csv
+
+    with path.open(newline="", encoding="utf-8-sig") as lines:
+        places = [
+            place
+            for place, cells in enumerate(csv.reader(lines), start=1)
+            if any(cell.strip() for cell in cells)
+        ]
+    return tuple(places[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,6 +160,7 @@ def time_table(
     from rightbatch.experiments.tables import read_times
 
     timed = read_times(table)
+    machines.check_replicas(table, timed, machines.row_lines(table))
     counts = tuple(sorted({time.num_replicas for time in timed}))
     columns = (
         [time.batch_size for time in timed],

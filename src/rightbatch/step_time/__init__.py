@@ -39,7 +39,7 @@ from rightbatch.step_time.fit import fit_step_time
 from rightbatch.step_time.fitted import StepTimeDraws, StepTimeFit, TimedStep
 from rightbatch.step_time.kinds import communication_from_dict
 from rightbatch.step_time.law import StepTimeLaw
-from rightbatch.step_time.measured import MeasuredStepTime
+from rightbatch.step_time.measured import MeasuredStepTime, local_seconds
 from rightbatch.step_time.memory import MemoryFit, MemoryLaw, fit_memory
 from rightbatch.step_time.selection import StepTimeRival
 
@@ -65,4 +65,5 @@ __all__ = [
     "communication_from_dict",
     "fit_memory",
     "fit_step_time",
+    "local_seconds",
 ]

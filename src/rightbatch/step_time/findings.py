@@ -5,11 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rightbatch.errors import InputError
 from rightbatch.fitting import FloatArray
-
-# Repeats of one row further apart than this are in different units.
-UNITS_APART = 100.0
 
 FindingKind = Literal["valley", "growth", "jagged", "overlap", "rivals"]
 
@@ -49,27 +45,6 @@ class _Series:
         edge = min(self.seconds[0], self.seconds[-1])
         inside = 0 < self.lowest < len(self.seconds) - 1
         return bool(inside and edge > (1 + change) * self.seconds[self.lowest])
-
-
-def check_units(sizes: FloatArray, replicas: FloatArray, seconds: FloatArray) -> None:
-    """Refuse repeats of one row that no noise explains.
-
-    Args:
-        sizes: Global batch sizes.
-        replicas: Replicas.
-        seconds: Seconds per step.
-
-    Raises:
-        InputError: Repeats differ by a factor of a hundred.
-    """
-    for size, count in sorted(set(zip(sizes.tolist(), replicas.tolist(), strict=True))):
-        same = seconds[(sizes == size) & (replicas == count)]
-        if same.max() >= UNITS_APART * same.min():
-            raise InputError(
-                f"fit_step_time: `seconds` at batch size {size:g} on {count:g} "
-                f"replicas are both {same.min():g} and {same.max():g}.",
-                "give all of them in seconds, of one machine",
-            )
 
 
 def find_valleys(

@@ -9,7 +9,6 @@ from rightbatch.fitting import FloatArray, corrected_aic
 from rightbatch.step_time.candidates import Basis
 from rightbatch.step_time.communication import NO_COMMUNICATION, Communication
 from rightbatch.step_time.findings import (
-    check_units,
     find_growth,
     find_jags,
     find_valleys,
@@ -19,7 +18,13 @@ from rightbatch.step_time.intervals import FoundLaw
 from rightbatch.step_time.law import checked_lengths, checked_overlap, two_or_more
 from rightbatch.step_time.overlap import fit_at
 from rightbatch.step_time.profile import TimedRows, knee_grid
-from rightbatch.step_time.remarks import fit_warnings, overlap_findings, rival_findings
+from rightbatch.step_time.remarks import (
+    fit_warnings,
+    hidden_warnings,
+    overlap_findings,
+    rival_findings,
+)
+from rightbatch.step_time.repeats import check_repeats
 from rightbatch.step_time.selection import (
     KNEE_P_VALUE,
     KNEES,
@@ -35,6 +40,10 @@ from rightbatch.step_time.selection import (
 # single times, each the extreme of a few.
 CHANGE = 0.05
 NOISES = 4.0
+WHOLE_REPLICAS = (
+    "batch sizes are global, of all replicas together; multiply a local one by its "
+    "replicas, or leave the row out"
+)
 
 
 def fit_step_time(
@@ -72,7 +81,7 @@ def fit_step_time(
     Raises:
         InputError: A value is not positive, a list has another length than the others,
             there are fewer than two local batch sizes, a row has more replicas than
-            examples, or repeats of a row are a hundred times apart.
+            examples, or repeats of rows are of two units, machines or workloads.
 
     Example:
         >>> sizes = [1, 4, 16, 64, 256, 1024]
@@ -84,6 +93,7 @@ def fit_step_time(
     """
     confidence_level("fit_step_time", level)
     sizes, times, replicas = _checked(batch_sizes, seconds, num_replicas)
+    apart = check_repeats(sizes, replicas, times)
     if overlap_exponent is not None:
         checked_overlap("fit_step_time", overlap_exponent)
 
@@ -101,12 +111,17 @@ def fit_step_time(
     table = (sizes, replicas, times, change)
     valleys = find_valleys(*table)
     best = choose(tried, must_grow=bool(valleys))
+    if not (best.grows or is_given) and any(one.grows for one in tried):
+        # Far better without growth: the valley was noise.
+        valleys = []
     chosen = polished(best)
     tried = [chosen if one is best else one for one in tried]
     found = _search(chosen)
     said = [*valleys, *find_growth(*table), *find_jags(*table)]
     said += overlap_findings(found, overlap_exponent)
     said += rival_findings(tried, chosen, replicas)
+    is_known = is_given or overlap_exponent is not None
+    hidden = hidden_warnings(tried, found, replicas, level, is_given=is_known)
     return StepTimeFit(
         law=found.law_with(communication if is_given else None),
         overhead_seconds=found.coefficient(0, level, "fixed cost of a step"),
@@ -123,7 +138,7 @@ def fit_step_time(
         knee_seen=found.knee_seen,
         points=_points(sizes, replicas, found),
         rows=found.rows,
-        law_fits=found.law_fits(level) if chosen.overlaps else (found.fit,),
+        law_fits=found.law_fits(level) if chosen.overlaps or hidden else (found.fit,),
         basis=chosen.basis,
         noise=found.noise,
         degrees=found.degrees,
@@ -132,7 +147,11 @@ def fit_step_time(
             one.rival(chosen) for one in sorted(tried, key=lambda one: one.score)
         ),
         findings=tuple(said),
-        warnings=tuple(fit_warnings(found, level, replicas, communication.kind)),
+        warnings=(
+            *apart,
+            *fit_warnings(found, level, replicas, communication.kind),
+            *hidden,
+        ),
     )
 
 
@@ -162,10 +181,10 @@ def _checked(
         place = int(odd[0])
         raise InputError(
             f"{who}: `num_replicas` must be whole numbers, none above its batch size, "
-            f"got {replicas[place]:g} for {sizes[place]:g} at {place}."
+            f"got {replicas[place]:g} for {sizes[place]:g} at {place}.",
+            WHOLE_REPLICAS,
         )
     two_or_more(who, sizes / replicas)
-    check_units(sizes, replicas, times)
     return sizes, times, replicas
 
 

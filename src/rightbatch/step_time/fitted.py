@@ -210,7 +210,13 @@ class StepTimeFit:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form.
+
+        Returns:
+            Numbers, intervals and sentences by name. `overlap_exponent` is an interval
+            where it was fitted, else a number, or the string ``"Infinity"`` where it
+            was given as infinity: JSON has none, and ``float()`` reads the word.
+        """
         comm = self.law.communication.to_dict()
         if self.comm_seconds is not None:
             comm["interval"] = self.comm_seconds.to_dict()
@@ -239,5 +245,4 @@ class StepTimeFit:
         exponent = self.overlap_exponent
         if isinstance(exponent, Interval):
             return exponent.to_dict()
-        # JSON has no infinity; float() and Number() both read this word.
         return "Infinity" if math.isinf(exponent) else exponent

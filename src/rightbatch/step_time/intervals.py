@@ -105,7 +105,7 @@ class FoundLaw:
             if len(np.unique(self.rows.local)) > 2:
                 # A knee that was not seen may still be there: it widens the interval.
                 grid = np.append(knee_grid(self.rows.local, KNEES), grid)
-            threshold = self._threshold(level)
+            threshold = self.threshold(level)
             ends = [one.span(weights, threshold) for one in self._surfaces(grid, level)]
             # Rounding of the sums of squares, where the law fits exactly.
             low = min(value, *(end[0] for end in ends))
@@ -153,7 +153,7 @@ class FoundLaw:
         profile = self.chosen.profile
         if profile is None or not self.degrees:
             return value
-        return profile.interval(value, self._threshold(level), level)
+        return profile.interval(value, self.threshold(level), level)
 
     def knee_interval(self, level: float) -> Interval:
         """Return the profile interval of the knee.
@@ -170,7 +170,7 @@ class FoundLaw:
             grid = np.unique(np.append(grid, self.fit.knee))
             tried = [one.solve()[1][:, 0] for one in self._surfaces(grid, level)]
             squares = np.min(tried, axis=0)
-            low, high = profile_limits(grid, squares, self._threshold(level))
+            low, high = profile_limits(grid, squares, self.threshold(level))
         return Interval(
             value=self.fit.knee,
             low=low if self.knee_seen else None,
@@ -192,7 +192,7 @@ class FoundLaw:
         profile = self.chosen.profile
         if profile is None or not self.degrees:
             return (self.fit,)
-        near = profile.inside(self._threshold(level))
+        near = profile.inside(self.threshold(level))
         return (self.fit, *(fit for fit in near if fit is not self.chosen.fit))
 
     def _surfaces(self, knees: FloatArray, level: float) -> list[Surface]:
@@ -205,6 +205,14 @@ class FoundLaw:
             surfaces.append(self.rows.surface(knees, law, ratios[:, None], around))
         return surfaces
 
-    def _threshold(self, level: float) -> float:
+    def threshold(self, level: float) -> float:
+        """Return the sum of squares up to which laws fit as well.
+
+        Args:
+            level: Level of the intervals.
+
+        Returns:
+            The same for every interval.
+        """
         quantile = half_width(self.degrees, level)
         return self.fit.squares + (quantile * self.noise) ** 2

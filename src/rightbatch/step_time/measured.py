@@ -12,12 +12,19 @@ from rightbatch.fitting import FloatArray
 from rightbatch.step_time.communication import NO_COMMUNICATION, Communication
 from rightbatch.step_time.evaluation import Evaluation
 from rightbatch.step_time.law import (
+    StepTimeLaw,
     checked_lengths,
     checked_overlap,
     overlapped,
     plain,
     two_or_more,
 )
+
+# A row whose error would come out more than this many times larger, once the time
+# between replicas is taken off, tells of that time and not of its local batch.
+MOST_MAGNIFIED = 3.0
+# Where the longer time hides the other, computing must be longer by more than noise.
+MOST_HIDDEN = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +126,59 @@ class MeasuredStepTime:
         past = slope * np.maximum(local - self.batch_sizes[-1], 0.0)
         between = np.interp(local, self.batch_sizes, self.seconds)
         return np.asarray(between + past)
+
+
+def local_seconds(
+    batch_sizes: ArrayLike,
+    seconds: ArrayLike,
+    num_replicas: ArrayLike,
+    law: StepTimeLaw,
+) -> tuple[FloatArray, FloatArray]:
+    r"""Return what each row tells of a step on one replica: its communication off.
+
+    .. math:: T(B/P, 1) = o + \left[(T(B, P) - o)^q - \Delta(P)^q\right]^{1/q}
+
+    Taking communication off makes the relative error of a row larger,
+    :math:`((T - o) / (T(B/P, 1) - o))^q` times. Rows where it would be more than
+    three times larger are left out, unless fewer than two local batch sizes would
+    remain; then all are kept, with at least a hundredth of their time.
+
+    Args:
+        batch_sizes: Of the rows, over all replicas, shape (rows,).
+        seconds: Per step as timed.
+        num_replicas: Of each row.
+        law: Fitted to them: its communication, its overlap and its fixed cost.
+
+    Returns:
+        Local batch sizes and seconds of the rows kept, in their order.
+
+    Example:
+        >>> from rightbatch.step_time import ConstantCommunication
+        >>> law = StepTimeLaw(
+        ...     seconds_per_example=0.01,
+        ...     saturation_batch_size=1,
+        ...     communication=ConstantCommunication(seconds=0.05),
+        ... )
+        >>> times = [0.08, 0.09, 0.06]
+        >>> local, seconds = local_seconds([8, 8, 8], times, [1, 2, 8], law)
+        >>> local.tolist(), seconds.round(3).tolist()
+        ([8.0, 4.0], [0.08, 0.04])
+    """
+    times = np.asarray(seconds, dtype=float)
+    replicas = np.asarray(num_replicas, dtype=float)
+    local = np.asarray(batch_sizes, dtype=float) / replicas
+    comm = np.asarray(law.communication.comm_seconds(replicas), dtype=float)
+    exponent = law.overlap_exponent
+    # With nothing hidden the fixed cost need not be told apart.
+    fixed = 0.0 if exponent == 1 else np.minimum(law.overhead_seconds, times)
+    rest = times - fixed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(rest > 0, comm / rest, np.where(comm > 0, np.inf, 0.0))
+        # At q = inf: 0 where computing took longer, and infinite elsewhere.
+        hidden = part**exponent
+    share = np.clip(1 - hidden, 0.0, 1.0)
+    kept = (share >= 1 / MOST_MAGNIFIED) & (part <= MOST_HIDDEN)
+    if len(np.unique(local[kept])) < 2:
+        kept = np.ones_like(kept)
+    alone = fixed + rest * share ** (1 / exponent)
+    return local[kept], np.maximum(alone, 0.01 * times)[kept]

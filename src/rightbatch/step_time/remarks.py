@@ -3,13 +3,20 @@
 import numpy as np
 
 from rightbatch.fitting import FloatArray
+from rightbatch.step_time.candidates import Basis
 from rightbatch.step_time.findings import StepTimeFinding
 from rightbatch.step_time.intervals import FoundLaw
+from rightbatch.step_time.law import overlapped
+from rightbatch.step_time.profile import LawFit
 from rightbatch.step_time.selection import Candidate
 
 LARGE_ERROR = 0.10
 # Laws this near by AICc are not told apart.
 SAME_AICC = 2.0
+# Hidden communication is told where it is so many times what was fitted, and changes
+# the time of some step by so much (of its logarithm).
+LONGER = 1.5
+OTHERWISE = 0.15
 
 
 def overlap_findings(found: FoundLaw, given: float | None) -> list[StepTimeFinding]:
@@ -36,11 +43,96 @@ def overlap_findings(found: FoundLaw, given: float | None) -> list[StepTimeFindi
     else:
         said = (
             "These rows cannot tell whether communication hides behind computing; the "
-            "two are added (overlap exponent 1). To tell, time several batch sizes on "
-            "one replica and on two other numbers of them, some with communication as "
-            "long as computing."
+            "two are added (overlap exponent 1)."
         )
     return [StepTimeFinding(kind="overlap", sentence=said)]
+
+
+def hidden_warnings(
+    tried: list[Candidate],
+    found: FoundLaw,
+    replicas: FloatArray,
+    level: float,
+    *,
+    is_given: bool,
+) -> list[str]:
+    """Return whether communication may be larger than fitted, hidden by computing.
+
+    Args:
+        tried: All laws of communication.
+        found: The law chosen.
+        replicas: Of each row.
+        level: Level of the intervals.
+        is_given: True where overlap or communication was known beforehand.
+
+    Returns:
+        One sentence or none.
+    """
+    most = float(replicas.max())
+    if is_given or most == 1 or found.fit.overlap_exponent > 1:
+        return []
+    fitted = _on(found.chosen.basis, found.fit, most)
+    said = (
+        f"Communication may be longer than the {fitted:.3g} s fitted on {most:g} "
+        "replicas, hidden behind computing: "
+    )
+    way_out = (
+        "To tell, time the same batch sizes, small ones too, on one replica and on two "
+        "or more other numbers of them, some with communication as long as computing."
+    )
+    if all(one.profile is None for one in tried):
+        return [
+            f"{said}these rows cannot tell. Plans for other batch sizes or more "
+            f"replicas may then be far off. {way_out}"
+        ]
+    worst = _longest_hidden(tried, found, most, level)
+    if worst is None:
+        return []
+    seconds, exponent = worst
+    return [
+        f"{said}{seconds:.3g} s with an overlap exponent of {exponent:.2g} fits these "
+        "rows as well. Where computing is shorter, at smaller shares of a batch, a "
+        f"plan may then be far off. {way_out}"
+    ]
+
+
+def _longest_hidden(
+    tried: list[Candidate], found: FoundLaw, most: float, level: float
+) -> tuple[float, float] | None:
+    # Of laws that fit as well and say something else of times that were not timed.
+    fitted = _on(found.chosen.basis, found.fit, most)
+    threshold = found.threshold(level)
+    worst: tuple[float, float] | None = None
+    for one in tried:
+        for fit in one.profile.inside(threshold) if one.profile else ():
+            seconds = _on(one.basis, fit, most)
+            longest = worst[0] if worst else LONGER * fitted
+            if seconds > longest and _differs(one, fit, found, most):
+                worst = seconds, fit.overlap_exponent
+    return worst
+
+
+def _differs(one: Candidate, fit: LawFit, found: FoundLaw, most: float) -> bool:
+    local = np.geomspace(found.rows.local.min(), found.rows.local.max(), 30)
+    for count in (1.0, most):
+        times = [
+            _times(basis, law, local, count)
+            for basis, law in ((one.basis, fit), (found.chosen.basis, found.fit))
+        ]
+        if np.max(np.abs(np.log(times[0] / times[1]))) > OTHERWISE:
+            return True
+    return False
+
+
+def _times(basis: Basis, fit: LawFit, local: FloatArray, count: float) -> FloatArray:
+    overhead, slope = fit.coefficients[:2]
+    compute = slope * np.maximum(local, fit.knee)
+    comm = _on(basis, fit, count)
+    return overhead + overlapped(compute, comm, fit.overlap_exponent)
+
+
+def _on(basis: Basis, fit: LawFit, num_replicas: float) -> float:
+    return float(basis.columns(num_replicas) @ fit.coefficients[2:])
 
 
 def rival_findings(

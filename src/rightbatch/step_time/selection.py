@@ -20,14 +20,14 @@ from rightbatch.step_time.profile import LawFit, TimedRows, knee_grid
 # Medians of a few repeats on a shared machine agree to about this, whatever the
 # residuals of a handful of rows happen to say.
 NOISE_FLOOR = 0.02
-# Scatter, over the noise of timing, squared, that calls for no other explanation.
-ONLY_NOISE = 1.5
 # Strict, because the place of the knee is searched for, which flatters the test.
 KNEE_P_VALUE = 0.01
-KNEES = 400
+KNEES = 120
 FEW_ROWS = 6
 # A law with one more number has to earn it.
 WORTH_A_TERM = 2.0
+# So much worse, a law that can rise does not explain what rose: noise does.
+DECISIVE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +170,14 @@ def choose(found: list[Candidate], *, must_grow: bool) -> Candidate:
         it is another law of one. Margins in sequence are not transitive: the law
         returned may be beaten, by less than 2, by one that was passed over, and the
         order of the candidates counts. Where communication must grow, and some law
-        does, one of those.
+        does that is not worse by 10 than the best of all, one of those.
     """
-    allowed = [one for one in found if one.grows] if must_grow else []
+    lowest = min(one.score for one in found)
+    growing = [one for one in found if one.grows] if must_grow else []
+    if min((one.score for one in growing), default=np.inf) > lowest + DECISIVE:
+        growing = []
     best: Candidate | None = None
-    for one in allowed or found:
+    for one in growing or found:
         if best is None or one.score < best.score - _margin(best.basis, one.basis):
             best = one
     assert best is not None
@@ -217,27 +220,22 @@ def _candidate(basis: Basis, rows: TimedRows, exponent: float | None) -> Candida
 def _with_overlap(
     found: list[Candidate], num_replicas: FloatArray
 ) -> Iterator[Candidate]:
-    # A law that leaves no more than noise leaves nothing for overlap to explain: then
-    # only it, and what is as good, is asked how much overlap it could have.
     best = min(found, key=lambda one: one.score)
-    degrees = max(len(best.rows.local) - len(best.fit.coefficients) - 1, 1)
-    is_noise = best.fit.squares <= ONLY_NOISE * degrees * NOISE_FLOOR**2
     for one in found:
-        is_near = one.score <= best.score + 2 * WORTH_A_TERM
-        asked = is_near or not is_noise
-        if asked and can_carry(one.rows, num_replicas, one.fit):
-            yield _profiled(one)
+        if can_carry(one.rows, num_replicas):
+            yield _profiled(one, best)
         else:
             yield one
 
 
-def _profiled(one: Candidate) -> Candidate:
-    profile, num_terms = overlap_profile(one.rows, one.fit), len(one.fit.coefficients)
-    free = profile.best
+def _profiled(one: Candidate, best: Candidate) -> Candidate:
+    # It has to be worth its parameter over every law that adds, not its own alone.
+    profile = overlap_profile(one.rows, one.fit, best.fit.squares)
+    free, num_terms = profile.best, len(one.fit.coefficients)
     score = _score(one.rows, free.squares, num_terms + 1)
     degrees = len(one.rows.local) - num_terms - 2
     p_value = nested_p_value(one.fit.squares, free.squares, degrees)
-    if score < one.score - WORTH_A_TERM and p_value < KNEE_P_VALUE:
+    if score < best.score - WORTH_A_TERM and p_value < KNEE_P_VALUE:
         return replace(one, profile=profile, fit=free, score=score, overlaps=True)
     return replace(one, profile=profile)
 
