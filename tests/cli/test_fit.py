@@ -343,3 +343,19 @@ def test_two_workloads_with_one_target_are_told_apart(rightbatch, tmp_path):
     ended = rightbatch("fit", path)
     assert "a, target 1.9" in ended.out
     assert "b, target 1.9" in ended.out
+
+
+def test_a_law_of_two_batches_gives_way_to_that_of_all_losses(rightbatch, table):
+    rows = [
+        f"{b},{s},{LAW.loss(b, s):.6g}"
+        for b in (8, 32, 128, 512)
+        for s in (100, 400, 1600, 6400)
+    ]
+    path = table("batch_size,steps,loss", *rows)
+    target = (LAW.loss(32, 6400) + LAW.loss(128, 6400)) / 2
+    words = ("fit", path, "--target", target, "--json")
+    (entry,) = rightbatch(*words).document["workloads"]
+    assert entry["law"] == "loss"
+    assert any("batch sizes 128, 512 alone" in said for said in entry["warnings"])
+    (told,) = rightbatch(*words, "--law", "inverse").document["workloads"]
+    assert told["law"] == "inverse"

@@ -289,3 +289,188 @@ def test_runs_of_a_loss_table_are_repeats_of_the_plan(rightbatch, tables, tmp_pa
     assert [run["run"] for run in found["runs"]] == ["warm", "cold"] * 4
     (fit,) = found["convergence"]
     assert {point["num_runs"] for point in fit["points"]} == {2}
+
+
+def times_of(path, replicas, rows):
+    """Write seconds of gamma .001, M_T 16, o .004 and delta .02 past one replica."""
+    path.write_text(
+        "\n".join(
+            ["batch_size,num_replicas,seconds"]
+            + [
+                f"{b},{p},{0.004 + 0.001 * max(b / p, 16) + 0.02 * (p > 1)}"
+                for b in rows
+                for p in replicas
+            ]
+        )
+    )
+    return path
+
+
+def few_batches(tmp_path, law=lambda b: 100 + 3200 / b):
+    path = tmp_path / "few.csv"
+    rows = [f"{b},{law(b) * (1 + w)}" for b in (8, 32, 128, 512) for w in (-0.01, 0.01)]
+    path.write_text("\n".join(["batch_size,steps", *rows]))
+    return path
+
+
+def test_times_of_all_replicas_tell_where_a_step_stops_falling(rightbatch, tmp_path):
+    times = times_of(tmp_path / "t.csv", (1, 2, 4, 8, 16), (64, 256, 1024))
+    words = ["--replicas", "1,2,8", "--json"]
+    found = plan(rightbatch, (few_batches(tmp_path), times), *words).document
+    pairs = zip(found["optimal"], found["optimal_measured"], strict=True)
+    for fitted, measured in pairs:
+        assert measured["batch_size"] == pytest.approx(fitted["batch_size"], rel=0.3)
+        assert measured["seconds"] == pytest.approx(fitted["seconds"], rel=0.05)
+    assert found["optimal_measured"][0]["batch_size"] <= 20
+    assert not any("disagree" in warning for warning in found["warnings"])
+
+
+def test_where_the_times_begin_is_not_taken_for_the_best_batch(rightbatch, tmp_path):
+    times = times_of(tmp_path / "t.csv", (1,), (64, 128, 256, 1024))
+    words = ["--replicas", "1,4", "--comm", "none"]
+    pair = (few_batches(tmp_path), times)
+    found = plan(rightbatch, pair, *words, "--json").document
+    one, four = found["optimal_measured"]
+    assert (one["batch_size"], four["batch_size"]) == (64, 256)
+    assert one["batch_size_interval"]["low"] is None
+    assert any("time a local batch size of 32" in said for said in one["warnings"])
+    (begin,) = [w for w in found["warnings"] if "step times begin" in w]
+    assert "local batch sizes of 32 too" in begin
+    assert not any("trust the measured" in warning for warning in found["warnings"])
+    assert plan(rightbatch, pair, *words).code == 0
+
+
+def stopped_early(tmp_path):
+    """Write losses of 1.8 + 6/B + 40/S^.5 until runs that all stop at 6400 steps."""
+    path = tmp_path / "stopped.csv"
+    rows = [
+        f"{b},{s},{1.8 + 6 / b + 40 / s**0.5}"
+        for b in (8, 32, 128, 512)
+        for s in (100, 400, 1600, 6400)
+    ]
+    path.write_text("\n".join(["batch_size,steps,loss", *rows]))
+    return path
+
+
+def test_runs_that_never_got_there_choose_the_law_of_the_loss(
+    rightbatch, tables, tmp_path
+):
+    pair = (stopped_early(tmp_path), tables[1])
+    words = ["--target", "2.4", "--replicas", "1", "--json"]
+    # After 6400 steps the losses are 3.05, 2.4875, 2.347 and 2.312.
+    found = plan(rightbatch, pair, *words).document
+    assert found["convergence"][0]["law"] == "loss"
+    assert found["optimal"][0]["batch_size"] > 32
+    assert any("law of the loss" in warning for warning in found["warnings"])
+    assert found["limits"]["min_batch_size"] == 33
+    # The steps counted at two batch sizes alone, but never below those that missed.
+    told = plan(rightbatch, pair, *words, "--law", "inverse").document
+    assert told["convergence"][0]["law"] == "inverse"
+    assert told["optimal"][0]["batch_size"] > 32
+
+
+def test_a_batch_that_never_got_there_is_not_recommended(rightbatch, tables, tmp_path):
+    path = tmp_path / "missed.csv"
+    rows = [f"{b},{100 + 6400 / b},reached" for b in (128, 256, 512, 1024)]
+    path.write_text(
+        "\n".join(["batch_size,steps,status", "96,,not_reached", "8,,diverged", *rows])
+    )
+    pair = (path, tables[1])
+    found = plan(rightbatch, pair, "--replicas", "1,4", "--json").document
+    assert found["limits"]["min_batch_size"] == 97
+    assert [entry["batch_size"] for entry in found["optimal"]][0] == 97
+    (warning,) = [w for w in found["warnings"] if "the plan stops at" in w]
+    assert "on 1" in warning
+    assert "batch size 96 or below" in warning
+    ended = plan(rightbatch, pair, "--max-batch-size", "64", "--replicas", "1")
+    assert ended.code == 3
+    assert "no run reached the target at batch size 96" in ended.last_line
+
+
+def test_a_target_below_the_least_loss_says_why(rightbatch, tables, tmp_path):
+    pair = (stopped_early(tmp_path), tables[1])
+    ended = plan(rightbatch, pair, "--law", "loss", "--target", "1.5")
+    assert ended.code == 3
+    assert "lies below the irreducible loss 1.8" in ended.last_line
+    assert "plan for a --target above 1.8" in ended.last_line
+
+
+def test_runs_in_millions_raise_a_question_too(rightbatch, tables, tmp_path):
+    runs = tmp_path / "millions.csv"
+    rows = [f"{b / 1e6},{100 + 6400 / b}" for b in (4, 16, 64, 256)]
+    runs.write_text("\n".join(["batch_size,steps", *rows]))
+    for words in ([], ["--unit", "token"]):
+        more = [*words, "--replicas", "1", "--json"]
+        found = plan(rightbatch, (runs, tables[1]), *more).document
+        assert "is below the smallest timed" in " ".join(found["warnings"])
+
+
+def test_sequences_made_tokens_need_times_that_name_their_unit(rightbatch, tables):
+    ended = plan(rightbatch, tables, "--tokens-per-example", "512")
+    assert ended.code == 2
+    assert "does not say what its batch sizes count" in ended.last_line
+    assert "column unit that says token" in ended.last_line
+
+
+def test_a_program_can_tell_replicas_left_idle(rightbatch, tables):
+    words = ["--replicas", "1,2", "--comm", "constant:10", "--json"]
+    found = plan(rightbatch, tables, *words).document
+    one, two = found["optimal"]
+    assert one["batch_size_with_idle"] is one["seconds_with_idle"] is None
+    assert two["idle_replicas"] == 1
+    assert two["batch_size_with_idle"] == one["batch_size"]
+    assert two["seconds_with_idle"] == one["seconds"] < two["seconds"]
+    (said,) = [w for w in found["warnings"] if "slower than 1" in w]
+    assert f"train 2 at {one['batch_size']}" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--batch-sizes", "8,16"],
+        ["--seeds", "3"],
+        ["--lr", ".1"],
+        ["--max-steps", "100"],
+        ["--store", "runs.sqlite"],
+        ["--resume"],
+        ["--processes", "1"],
+        ["--crossing", "first"],
+        ["--data-dir", "."],
+        ["--device", "cpu"],
+        ["--timing-seconds", "1"],
+    ],
+)
+def test_what_steers_runs_made_here_is_refused_beside_tables(rightbatch, tables, words):
+    ended = plan(rightbatch, tables, *words)
+    assert ended.code == 2
+    assert f"plan: {words[0]} has no use with --runs and --times" in ended.last_line
+    assert "leave it out" in ended.last_line
+
+
+def test_a_batch_that_fills_the_memory_is_no_open_question(rightbatch, tables):
+    words = ["--max-micro-batch-size", "4", "--max-accumulation-steps", "1", "--json"]
+    found = plan(rightbatch, tables, *words, "--replicas", "1").document
+    assert found["optimal"][0]["limited_by"] == "memory"
+    assert any("that fit in memory, 4, are best" in w for w in found["warnings"])
+    assert not any("do not tell how much larger" in w for w in found["warnings"])
+
+
+def test_ends_of_batch_sizes_are_whole(rightbatch, tables):
+    found = plan(rightbatch, tables, "--replicas", "1,3", "--json").document
+    for entry in (*found["optimal"], *found["optimal_measured"]):
+        size = entry["batch_size_interval"]
+        assert size["low"] == int(size["low"])
+        assert size["high"] == int(size["high"])
+
+
+def test_batches_of_fewer_tokens_than_a_sequence_raise_a_question(
+    rightbatch, tables, tmp_path
+):
+    runs = tmp_path / "sequences.csv"
+    rows = [f"{b},{512 * (100 * b + 6400)}" for b in (4, 16, 64, 256)]
+    runs.write_text("\n".join(["batch_size,tokens", *rows]))
+    found = plan(rightbatch, (runs, tables[1]), "--replicas", "1", "--json").document
+    assert any("--tokens-per-example N" in said for said in found["warnings"])
+    more = ["--replicas", "1", "--unit", "token", "--json"]
+    told = plan(rightbatch, (runs, tables[1]), *more).document
+    assert not any("--tokens-per-example N" in said for said in told["warnings"])

@@ -1,6 +1,7 @@
 """Warnings and sentence of a plan: each thing said once, in plain words."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,28 @@ def test_step_times_that_are_no_law_make_the_measured_plan_the_one_to_trust():
         "x",
     )
     assert any("trust the" in warning for warning in found["warnings"])
+
+
+def test_measured_times_that_begin_too_late_are_not_the_ones_to_trust():
+    known = findings(ConstantCommunication(seconds=0.0), replicas=(1,))
+    late = MeasuredStepTime(batch_sizes=[512, 1024], seconds=[0.0612, 0.1124])
+    found = plan_results(replace(known, measured=late), "x")
+    (apart,) = [w for w in found["warnings"] if "disagree" in w]
+    best = found["optimal"][0]["batch_size"]
+    assert best < 512 <= found["optimal_measured"][0]["batch_size"]
+    assert "trust" not in apart
+    assert f"next, time local batch sizes of {best}" in apart
+
+
+def test_measured_times_that_end_too_soon_say_what_to_time():
+    known = findings(ConstantCommunication(seconds=0.0), replicas=(1,))
+    short = MeasuredStepTime(batch_sizes=[1, 4], seconds=[0.0101, 0.0104])
+    found = plan_results(replace(known, measured=short), "x")
+    entry = found["optimal_measured"][0]
+    assert entry["batch_size"] > 4
+    assert entry["batch_size_interval"]["high"] is None
+    (end,) = [w for w in found["warnings"] if "step times end" in w]
+    assert f"time local batch sizes of {entry['batch_size']} too" in end
 
 
 def test_one_run_per_batch_size_is_few():

@@ -18,6 +18,7 @@ from rightbatch.training_time import (
     BatchLimits,
     PlanDraws,
     TrainingTimeLaw,
+    best_batch_size,
     plan_batch_size,
     plan_batch_sizes,
 )
@@ -49,8 +50,17 @@ def test_replicas_that_slow_the_plan_down_are_to_be_left_idle():
     plan = plan_batch_sizes(law, [2, 8, 64])
     assert [entry.idle_replicas for entry in plan.entries] == [0, 0, 56]
     assert any("8 of 64 replicas" in said for said in plan.warnings)
-    slow = plan_batch_sizes(law_of(communication=ConstantCommunication(seconds=1)), [2])
+    few, best, many = plan.entries
+    assert few.batch_size_with_idle is few.seconds_with_idle is None
+    # The entry itself is for all 64 at work.
+    assert many.seconds > best.seconds
+    told = many.to_dict()
+    assert told["batch_size_with_idle"] == best.batch_size
+    assert told["seconds_with_idle"] == best.seconds
+    slow_law = law_of(communication=ConstantCommunication(seconds=1))
+    slow = plan_batch_sizes(slow_law, [2])
     assert slow.entries[0].idle_replicas == 1
+    assert slow.entries[0].batch_size_with_idle == best_batch_size(slow_law)
 
 
 def test_a_plan_prints_one_row_per_number_of_replicas_and_its_warnings():

@@ -274,3 +274,29 @@ def test_replicas_must_be_whole_and_there_must_be_some():
         plan_batch_size(PERRONE, 0)
     with pytest.raises(InputError, match="`replicas` must hold at least one"):
         plan_batch_sizes(PERRONE, [])
+
+
+@pytest.mark.parametrize("replicas", [1, 3, 8])
+def test_the_best_of_larger_batches_alone_is_chosen_where_small_ones_are_barred(
+    replicas,
+):
+    least = 500
+    free = best_batch_size(PERRONE, replicas)
+    limits = BatchLimits(min_batch_size=least)
+    found = best_batch_size(PERRONE, replicas, limits)
+    sizes = np.arange(least, 4000)
+    times = PERRONE.seconds_as_served(sizes, replicas)
+    assert found == sizes[times.argmin()]
+    assert found >= least > free
+    low, high = batch_sizes_within(PERRONE, replicas, limits)
+    assert least <= low <= found <= high
+    assert limits.to_dict()["min_batch_size"] == least
+
+
+def test_batches_that_are_all_too_small_are_refused():
+    with pytest.raises(InputError, match="no batch size of 500 or more"):
+        best_batch_size(
+            PERRONE, 1, BatchLimits(min_batch_size=500, candidates=[32, 64])
+        )
+    with pytest.raises(InputError, match="`min_batch_size` must be at most"):
+        BatchLimits(min_batch_size=500, max_batch_size=400)

@@ -1,6 +1,7 @@
 """``fit`` of tables with losses: the loss law, and the steps to a target beside it."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,10 @@ from rightbatch.errors import InputError
 
 if TYPE_CHECKING:
     from rightbatch.convergence.losses.fit import LossLawFit
-    from rightbatch.experiments.tables import TableLoss
+    from rightbatch.experiments.tables import TableLoss, TableRun
+
+# A law of two numbers needs as many batch sizes to be tested.
+LEAST_ARRIVED = 3
 
 
 def loss_entries(
@@ -24,7 +28,7 @@ def loss_entries(
 
     Returns:
         The entries of a fit with `loss_law`; where the steps to the target tell no law,
-        `law` is ``loss``.
+        or fewer than three of the batch sizes run reached it, `law` is ``loss``.
 
     Raises:
         InputError: The rows cannot be fitted; the table is named.
@@ -61,7 +65,8 @@ def _entry(
     except InputError as error:
         where = f"{table}, workload {name!r}" if name else str(table)
         raise InputError(f"{where}: {error}") from None
-    known = None if target is None else _steps_entry(table, name, rows, target, law)
+    told = None if target is None else _runs_to(rows, target)
+    known = None if told is None else _steps_entry(table, name, told, law, loss_law)
     entry = known or loss_entry(fit, loss_law)
     said = [f"loss law: {text}" for text in _said(loss_law, known is not None)]
     return {
@@ -69,8 +74,22 @@ def _entry(
         "target": target,
         **entry,
         "loss_law": loss_law,
-        "warnings": [*entry["warnings"], *said],
+        "warnings": [*entry["warnings"], *_why(told, known), *said],
     }
+
+
+def _why(told: "list[TableRun] | None", known: dict[str, Any] | None) -> list[str]:
+    if told is None or known is not None:
+        return []
+    arrived = sorted({run.batch_size for run in told if not math.isnan(run.steps)})
+    if len(arrived) < 2:
+        return []
+    listed = ", ".join(f"{size:g}" for size in arrived)
+    return [
+        f"the law is that of the loss, as runs reached the target at batch sizes "
+        f"{listed} alone and those that did not count too; --law inverse fits the "
+        "counted steps"
+    ]
 
 
 def _said(loss_law: dict[str, Any], has_other: bool) -> list[str]:
@@ -82,17 +101,45 @@ def _said(loss_law: dict[str, Any], has_other: bool) -> list[str]:
     return said
 
 
-def _steps_entry(
-    table: Path, name: str, rows: "list[TableLoss]", target: float, law: str
-) -> dict[str, Any] | None:
-    """Return the entry of the law of steps, or None where too few batches pass."""
-    from rightbatch.cli.fit import fit_runs
+def _runs_to(rows: "list[TableLoss]", target: float) -> "list[TableRun]":
     from rightbatch.experiments.repeats import runs_to_loss
 
-    runs = runs_to_loss(rows, target)
+    return list(runs_to_loss(rows, target))
+
+
+def few_arrived(runs: "Sequence[TableRun]") -> bool:
+    """Return whether a law of steps would rest on two batch sizes of several run.
+
+    Args:
+        runs: To one target.
+
+    Returns:
+        True where fewer than three batch sizes reached it, and others were run.
+    """
+    arrived = {run.batch_size for run in runs if not math.isnan(run.steps)}
+    return len(arrived) < LEAST_ARRIVED and any(
+        run.batch_size not in arrived for run in runs
+    )
+
+
+def _steps_entry(
+    table: Path,
+    name: str,
+    runs: "list[TableRun]",
+    law: str,
+    loss_law: dict[str, Any],
+) -> dict[str, Any] | None:
+    """Return the entry of the law of steps, or None where that of the loss is better.
+
+    It is where too few batch sizes reached the target and others were run.
+    """
+    from rightbatch.cli.fit import fit_runs
+
     if len({run.batch_size for run in runs if not math.isnan(run.steps)}) < 2:
         return None
-    return fit_runs(table, name, list(runs), law).to_dict()
+    if law == "auto" and loss_law["at_target"]["is_reachable"] and few_arrived(runs):
+        return None
+    return fit_runs(table, name, runs, law).to_dict()
 
 
 def loss_entry(fit: "LossLawFit", loss_law: dict[str, Any]) -> dict[str, Any]:

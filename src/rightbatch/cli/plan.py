@@ -1,5 +1,6 @@
 """``plan``: time a few steps, run to the target at a few batch sizes, fit, choose."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +23,11 @@ if TYPE_CHECKING:
     from rightbatch.timing import StepTimings
 
 NAME = "plan"
-# The last of the powers of two to choose from: as far as any search goes.
-MOST_DOUBLINGS = 40
 LAWS = ("auto", "inverse", "knee", "floor")
 
 
 def run(
+    context: typer.Context,
     workload: Annotated[
         str | None,
         typer.Argument(
@@ -131,6 +131,12 @@ def run(
     --runs and --times; fits both curves, and joins them for each number of replicas.
     """
     from rightbatch.cli.options import parse_counts
+    from rightbatch.cli.plan_options import (
+        check_options,
+        check_ways,
+        one_target,
+        read_candidates,
+    )
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     one_of("--law", "law", law, [*LAWS, *(["loss"] if runs else [])])
@@ -153,7 +159,7 @@ def run(
         max_batch_size=max_batch_size,
         max_micro_batch_size=max_micro_batch_size,
         max_accumulation_steps=max_accumulation_steps,
-        candidates=_candidates(candidates),
+        candidates=read_candidates(candidates),
         compare=parse_counts("--compare", compare) if compare else (),
         verify=verify,
         device=device,
@@ -165,12 +171,12 @@ def run(
             "example_unit": unit,
         },
     )
-    _check_options(options)
-    _check_ways(workload, name, (runs, times), options)
+    check_options(options)
+    check_ways(context, workload, name, (runs, times), options)
     if runs and times:
         from rightbatch.cli.plan_tables import plan_tables
 
-        document = plan_tables(out, runs, times, options, (name, _one(target)))
+        document = plan_tables(out, runs, times, options, (name, one_target(target)))
     else:
         from rightbatch.cli.sweep import SweepOptions, read_request
 
@@ -189,71 +195,6 @@ def run(
         )
         document = plan_workload(out, read_request(asked), options)
     show_plan(out, document, report)
-
-
-def _check_ways(
-    workload: str | None,
-    name: str | None,
-    tables: tuple[Path | None, Path | None],
-    options: PlanOptions,
-) -> None:
-    """Refuse a plan that is half of tables and half measured here."""
-    from rightbatch.cli.options import check_device
-
-    if any(tables):
-        if workload or options.verify or not all(tables):
-            raise InputError(
-                "plan: --runs and --times go together, without WORKLOAD or --verify."
-            )
-        return
-    if name:
-        raise InputError(
-            "plan: --workload chooses among those of --runs.",
-            "name a workload to measure without the option",
-        )
-    if check_device(options.device) != "cpu" and options.verify:
-        raise InputError(
-            f"plan: --verify trains on the CPU, and steps are timed on "
-            f"{options.device}.",
-            "leave one of them out",
-        )
-
-
-def _one(target: str | None) -> float | None:
-    from rightbatch.cli.options import parse_numbers
-
-    if target is None:
-        return None
-    first, *others = parse_numbers("--target", target)
-    if others:
-        raise InputError(
-            f"--target: one at a time with --runs, got {1 + len(others)}.",
-            "a column target keeps several apart; the plan is for the hardest",
-        )
-    return first
-
-
-def _candidates(text: str | None) -> tuple[int, ...] | None:
-    from rightbatch.cli.options import parse_counts
-
-    if text is None:
-        return None
-    if text == "powers-of-two":
-        return tuple(2**i for i in range(MOST_DOUBLINGS + 1))
-    return parse_counts("--candidates", text)
-
-
-def _check_options(options: PlanOptions) -> None:
-    if options.max_accumulation_steps and not options.max_micro_batch_size:
-        raise InputError(
-            "--max-accumulation-steps: says nothing without the largest pass that "
-            "fits.",
-            "give --max-micro-batch-size",
-        )
-    most = options.max_batch_size
-    for size in options.compare:
-        if most is not None and size > most:
-            raise InputError(f"--compare: {size} is above --max-batch-size {most}.")
 
 
 def plan_workload(
@@ -296,6 +237,7 @@ def plan_workload(
             out.fail(out.document(inputs, runs=rows_of(done)), missed)
         fits = _fits(request, done, options.law)
         findings = _findings(fits, timings, between, about["num_examples"], options)
+        findings = replace(findings, min_batch_size=_least(done, fits[-1][0]))
         results = plan_results(findings, request.workload.name)
         checks: list[dict[str, Any]] = []
         if options.verify:
@@ -461,6 +403,17 @@ def _fits(
         )
         fits.append((target, fit))
     return tuple(fits)
+
+
+def _least(runs: "tuple[Run, ...]", target: float | None) -> int | None:
+    """Return the least batch size above those that never reached the target."""
+    from rightbatch.cli.planning import above_missed
+
+    if target is None:
+        return None
+    return above_missed(
+        [run.batch_size for run in runs], [bool(run.steps(target)) for run in runs]
+    )
 
 
 def _findings(

@@ -92,6 +92,7 @@ class TunedLoss:
 
     Args:
         fit: Steps to the target.
+        warnings: Why it is this law; the fit has its own.
     """
 
     fit: LossSteps
@@ -107,7 +108,8 @@ class TunedLoss:
         target = self.fit.law.target
         loss_law = self.fit.fit.to_dict(target)
         entry = loss_entry(self.fit.fit, loss_law)
-        return {**entry, "loss_law": loss_law, "warnings": list(self.fit.warnings)}
+        said = [*self.warnings, *self.fit.warnings]
+        return {**entry, "loss_law": loss_law, "warnings": said}
 
 
 def fit_loss_steps(path: Path, rows: "Sequence[TableLoss]", target: float) -> TunedLoss:

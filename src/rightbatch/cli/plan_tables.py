@@ -1,13 +1,13 @@
 """``plan --runs --times``: the plan from tables measured elsewhere."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rightbatch._checks import did_you_mean
 from rightbatch.cli.fit import fit_runs, group_by_fit, rows_of_target
+from rightbatch.cli.fit_losses import few_arrived
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, PlanOptions, above_missed, plan_results
 from rightbatch.cli.time import step_time_entry
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from rightbatch.step_time import MeasuredStepTime, StepTimeFit
 
     Fits = tuple[tuple[float | None, TunedFit | TunedLoss], ...]
-
-# A law of two numbers needs as many batch sizes to be tested.
-LEAST_ARRIVED = 3
 
 Row = TypeVar("Row", "TableRun", "TableLoss")
 
@@ -57,7 +54,7 @@ def plan_tables(
     planned = [row for row in rows if row.target == fits[-1][0]]
     name = rows[0].workload or runs.stem
     timed = read_times(times)
-    unit = _check_units(runs, rows, times, timed)
+    unit = _check_units(runs, rows, times, timed, options.units)
     step_time, notes = _fit_times(out, times, timed, options)
     findings = Findings(
         fits=fits,
@@ -80,7 +77,7 @@ def plan_tables(
         if found is not None:
             findings = replace(findings, fits=((which[1], found),))
     results = plan_results(findings, name)
-    results["warnings"] += [*unit, *notes]
+    results["warnings"] = [*unit, *results["warnings"], *notes]
     inputs = {
         "runs": str(runs),
         "times": str(times),
@@ -107,8 +104,10 @@ def plan_tables(
 
 def _goes_below(findings: Findings) -> bool:
     """Return whether the best batch would be among those where no run arrived."""
+    from rightbatch.cli.plan_loss import TunedLoss
+
     least = findings.min_batch_size
-    if least is None or findings.tuned.to_dict()["law"] == "loss":
+    if least is None or isinstance(findings.tuned, TunedLoss):
         return False
     free = replace(findings, min_batch_size=None)
     plan = free.plan(findings.step_time.law, None)
@@ -124,30 +123,11 @@ def _rows_and_fits(
         fit = _loss_fit(path, which, options)
         return _rows(path, which, options), ((which[1], fit),)
     rows = _rows(path, which, options)
-    if few_arrived([row.batch_size for row in rows], [_arrived(row) for row in rows]):
+    if few_arrived(rows):
         found = _instead(path, which, options, "fewer than three batch sizes arrived")
         if found is not None:
             return rows, ((which[1], found),)
     return rows, _fits(path, rows, options.law)
-
-
-def few_arrived(batch_sizes: Sequence[float], reached: Sequence[bool]) -> bool:
-    """Return whether a law of steps would rest on two batch sizes of several run.
-
-    Args:
-        batch_sizes: One per run.
-        reached: Whether the run reached the target.
-
-    Returns:
-        True where fewer than three batch sizes did, and others were run.
-
-    Example:
-        >>> few_arrived([8, 32, 128], [False, True, True]), few_arrived([8, 9], [1, 1])
-        (True, False)
-    """
-    pairs = zip(batch_sizes, reached, strict=True)
-    arrived = {size for size, did in pairs if did}
-    return len(arrived) < LEAST_ARRIVED and bool(set(batch_sizes) - arrived)
 
 
 def _instead(
@@ -242,8 +222,12 @@ def _check_units(
     rows: "tuple[TableRun, ...]",
     times: Path,
     timed: "tuple[TableTime, ...]",
+    units_told: dict[str, Any],
 ) -> list[str]:
-    """Refuse tables whose batch sizes count different things; return a warning."""
+    """Refuse tables whose batch sizes count different things; return warnings."""
+    from rightbatch.experiments.counts import Units, sequence_warnings
+    from rightbatch.experiments.tables import read_columns
+
     counted = rows[0].example_unit
     units = {time.example_unit for time in timed if time.example_unit}
     if len(units) > 1:
@@ -257,19 +241,32 @@ def _check_units(
             f"{times}: counts batch sizes in {told}s, and {runs} in {counted}s.",
             "convert one of them, so that both mean the same batch",
         )
+    if told is None and units_told.get("tokens_per_example"):
+        raise TableError(
+            f"{times}: does not say what its batch sizes count, and with "
+            f"--tokens-per-example those of {runs} are {counted}s.",
+            f"give {times.name} batch sizes in {counted}s, and a column unit that says "
+            f"{counted}",
+        )
+    ran = [row.batch_size for row in rows]
+    said = sequence_warnings(read_columns(runs), ran, Units(**units_told))
     if told is None and counted != "example":
-        return [
+        said.append(
             f"{times.name} does not say what its batch sizes count: taken as "
             f"{counted}s, like those of {runs.name}"
-        ]
-    smallest = min(row.batch_size for row in rows)
-    largest = max(time.batch_size for time in timed)
-    if smallest > largest:
-        return [
-            f"the smallest batch size run, {smallest:g}, is above the largest timed, "
-            f"{largest:g}: do both tables count the same thing?"
-        ]
-    return []
+        )
+    sizes = [time.batch_size for time in timed]
+    if min(ran) > max(sizes):
+        said.append(
+            f"the smallest batch size run, {min(ran):g}, is above the largest timed, "
+            f"{max(sizes):g}: do both tables count the same thing?"
+        )
+    if max(ran) < min(sizes):
+        said.append(
+            f"the largest batch size run, {max(ran):g}, is below the smallest timed, "
+            f"{min(sizes):g}: do both tables count the same thing?"
+        )
+    return said
 
 
 def _interpolated(

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rightbatch.training_time import Plan, PlanEntry
 
 FEW_RUNS = 2
+SMALLEST_TIMED = 2
 
 
 def law_warnings(findings: "Findings") -> list[str]:
@@ -47,6 +48,8 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
     Returns:
         Sentences.
     """
+    from rightbatch.reporting.formats import seconds
+
     low, high = findings.tuned.fit.fitted_range
     outside = [entry for entry in plan.entries if entry.extrapolated]
     capped = [
@@ -54,13 +57,14 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
         for entry in plan.entries
         if entry.limited_by == "dataset" and not entry.batch_size_is_lower_bound
     ]
+    full = [entry for entry in plan.entries if _fills_memory(entry, findings)]
     lower = [entry for entry in plan.entries if entry.batch_size_is_lower_bound]
     open_ended = [
         entry
         for entry in plan.entries
         if entry.intervals is not None
         and entry.intervals.batch_size.high is None
-        and entry not in (*capped, *lower)
+        and entry not in (*capped, *full, *lower)
     ]
     idle = [entry for entry in plan.entries if entry.idle_replicas]
     warnings: list[str] = []
@@ -76,11 +80,30 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
             f"size allowed, {capped[-1].batch_size}, is best: a larger one would be "
             "faster still"
         )
+    if full:
+        warnings.append(
+            f"on {_listed(e.num_replicas for e in full)} replicas the largest batch "
+            f"sizes that fit in memory, {_listed(e.batch_size for e in full)}, are "
+            "best: larger ones, in more passes per step, would be faster still"
+        )
     if open_ended:
         warnings.append(
             f"on {_listed(e.num_replicas for e in open_ended)} replicas the data do "
             "not tell how much larger than recommended the best batch size may be: "
             "more than 5 % of the fits they allow want the largest there is"
+        )
+    least = findings.min_batch_size or 1
+    held = [
+        entry
+        for entry in plan.entries
+        if entry.num_replicas < least and entry.batch_size < least + entry.num_replicas
+    ]
+    if held:
+        warnings.append(
+            f"on {_listed(e.num_replicas for e in held)} replicas the plan stops at "
+            f"{_listed(e.batch_size for e in held)}: no run reached the target at "
+            f"batch size {least - 1} or below; run longer there, or with other "
+            "learning rates, to plan for smaller ones"
         )
     uneven = [entry for entry in plan.entries if _served(entry) != entry.batch_size]
     if uneven:
@@ -92,11 +115,26 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
         )
     if idle:
         used = min(entry.num_replicas - entry.idle_replicas for entry in idle)
+        best = ", ".join(
+            f"{e.num_replicas} at {e.batch_size_with_idle} "
+            f"({seconds(e.seconds_with_idle or 0.0)})"
+            for e in idle
+        )
         warnings.append(
             f"{_listed(e.num_replicas for e in idle)} replicas are slower than {used}: "
-            "what they spend on each other outweighs what they save"
+            "what they spend on each other outweighs what they save. Their rows are "
+            "for all of them working; with "
+            f"{_listed(e.idle_replicas for e in idle)} left idle, train {best}"
         )
     return warnings
+
+
+def _fills_memory(entry: "PlanEntry", findings: "Findings") -> bool:
+    most = findings.max_accumulation_steps
+    fits = findings.max_micro_batch_size
+    if entry.limited_by != "memory" or most is None or fits is None:
+        return False
+    return entry.batch_size > (fits * most - 1) * entry.num_replicas
 
 
 def _served(entry: "PlanEntry") -> int:
@@ -107,32 +145,112 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(str(number) for number in numbers)
 
 
-def disagreements(fitted: "Plan", measured: "Plan") -> list[str]:
+def disagreements(
+    fitted: "Plan", measured: "Plan", timed: tuple[float, float]
+) -> list[str]:
     """Return where two plans differ by more than either holds to be worth 5 %.
 
     Args:
         fitted: With the fitted law of step times.
         measured: With the measured times.
+        timed: Smallest and largest local batch size timed.
 
     Returns:
-        One sentence, or none.
+        A sentence for those that the times can settle, and one for those they cannot.
     """
-    pairs = zip(fitted.entries, measured.entries, strict=True)
-    apart = [
-        f"{one.num_replicas} ({one.batch_size} or {other.batch_size})"
-        for one, other in pairs
-        if not _within(one.batch_size, other.within_5_percent)
-        and not _within(other.batch_size, one.within_5_percent)
-    ]
-    if not apart:
-        return []
-    return [
-        "the fitted and the measured step times disagree about the best batch size on "
-        f"{', '.join(apart)} replicas: trust the measured one"
-    ]
+    settled: list[str] = []
+    open_: list[str] = []
+    wanted: set[int] = set()
+    for one, other in zip(fitted.entries, measured.entries, strict=True):
+        if _within(one.batch_size, other.within_5_percent) or _within(
+            other.batch_size, one.within_5_percent
+        ):
+            continue
+        said = f"{one.num_replicas} ({one.batch_size} or {other.batch_size})"
+        untimed = not _within(one.micro_batch_size, timed)
+        if untimed or past_end(other, timed) is not None:
+            open_.append(said)
+            wanted.add(one.micro_batch_size if untimed else _next_to_time(other, timed))
+        else:
+            settled.append(said)
+    what = "the fitted and the measured step times disagree about the best batch size"
+    found: list[str] = []
+    if settled:
+        found.append(f"{what} on {', '.join(settled)} replicas: trust the measured one")
+    if open_:
+        found.append(
+            f"{what} on {', '.join(open_)} replicas, and local batch sizes of "
+            f"{timed[0]:g} to {timed[1]:g}, which were timed, do not tell which is "
+            f"right: next, time local batch sizes of {_listed(sorted(wanted))}"
+        )
+    return found
 
 
-def _within(batch_size: int, ends: Sequence[int]) -> bool:
+def past_end(entry: "PlanEntry", timed: tuple[float, float]) -> str | None:
+    """Return why the times do not tell that a batch is best, or None where they do.
+
+    Args:
+        entry: Of a plan with measured times.
+        timed: Smallest and largest local batch size timed.
+
+    Returns:
+        A sentence, where the batch is at the smallest timed, or past either end.
+    """
+    low, high = timed
+    share, where = entry.micro_batch_size, f"on {entry.num_replicas} replicas"
+    if share > high:
+        return (
+            f"The measured step times end at a local batch size of {high:g}: {where} "
+            f"the best, {share}, is found on the line through the last two; time a "
+            f"local batch size of {share}."
+        )
+    wants_more = entry.limited_by in ("dataset", "memory")
+    # One example cannot always be timed, and nothing lies below it.
+    if low <= SMALLEST_TIMED or share > low or (share == low and wants_more):
+        return None
+    return (
+        f"The measured step times begin at a local batch size of {low:g}: {where} the "
+        f"best, {share}, is no more than that, and smaller ones may be faster; time a "
+        f"local batch size of {_next_to_time(entry, timed)}."
+    )
+
+
+def _next_to_time(entry: "PlanEntry", timed: tuple[float, float]) -> int:
+    share = entry.micro_batch_size
+    return share if share > timed[1] else max(int(min(share, timed[0]) // 2), 1)
+
+
+def end_warnings(measured: "Plan", timed: tuple[float, float]) -> list[str]:
+    """Return where the measured times end before the plan made with them does.
+
+    Args:
+        measured: With the measured times.
+        timed: Smallest and largest local batch size timed.
+
+    Returns:
+        One sentence for each end, naming what to time next.
+    """
+    cut = [entry for entry in measured.entries if past_end(entry, timed)]
+    found: list[str] = []
+    for is_high in (False, True):
+        these = [e for e in cut if (e.micro_batch_size > timed[1]) == is_high]
+        if not these:
+            continue
+        way = "end" if is_high else "begin"
+        then = "past it, on the line through the last two"
+        if not is_high:
+            then = "no larger share, and smaller ones may be faster"
+        sizes = sorted({_next_to_time(entry, timed) for entry in these})
+        found.append(
+            f"the measured step times {way} at a local batch size of "
+            f"{timed[is_high]:g}: on {_listed(e.num_replicas for e in these)} replicas "
+            f"the best batch sizes by them, {_listed(e.batch_size for e in these)}, "
+            f"give each {then}: time local batch sizes of {_listed(sizes)} too"
+        )
+    return found
+
+
+def _within(batch_size: int, ends: Sequence[float]) -> bool:
     return ends[0] <= batch_size <= ends[1]
 
 

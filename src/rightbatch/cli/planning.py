@@ -1,15 +1,18 @@
 """The JSON document of a plan: both curves joined, for every number of replicas."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rightbatch.cli.plan_words import (
     disagreements,
+    end_warnings,
     law_warnings,
+    past_end,
     plan_warnings,
     sentence,
 )
-from rightbatch.errors import InputError
+from rightbatch.errors import InputError, NotReachedError
 
 if TYPE_CHECKING:
     from rightbatch.cli.communication import CommunicationChoice
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         Comparison,
         Plan,
         PlanDraws,
+        PlanEntry,
         StepTimeModel,
         TrainingTimeLaw,
     )
@@ -94,6 +98,8 @@ class Findings:
         max_accumulation_steps: Most passes per step; None for no limit.
         candidates: The only batch sizes to choose from; None for all.
         compare: Batch sizes to compare with the recommended ones.
+        min_batch_size: The least above those at which no run reached the target; None
+            where there are none.
     """
 
     fits: "tuple[tuple[float | None, TunedFit | TunedLoss], ...]"
@@ -105,6 +111,7 @@ class Findings:
     max_accumulation_steps: int | None = None
     candidates: tuple[int, ...] | None = None
     compare: tuple[int, ...] = ()
+    min_batch_size: int | None = None
 
     @property
     def tuned(self) -> "TunedFit | TunedLoss":
@@ -117,6 +124,7 @@ class Findings:
         from rightbatch.training_time import BatchLimits
 
         return BatchLimits(
+            min_batch_size=self.min_batch_size,
             max_batch_size=self.max_batch_size,
             max_micro_batch_size=self.max_micro_batch_size,
             max_accumulation_steps=self.max_accumulation_steps,
@@ -173,6 +181,7 @@ class Findings:
         """
         from rightbatch.training_time import plan_batch_sizes
 
+        self._check_missed()
         try:
             return plan_batch_sizes(
                 self.training_time(step_time),
@@ -188,6 +197,41 @@ class Findings:
                 "plan: the time to the target falls with ever larger batches.",
                 "give --max-batch-size",
             ) from None
+
+    def _check_missed(self) -> None:
+        """Refuse limits that leave batch sizes alone at which no run got there."""
+        least = self.min_batch_size
+        if least is None:
+            return
+        ends = [self.max_batch_size] if self.max_batch_size else []
+        allowed = min([*ends, *(self.candidates or ())[-1:]], default=least)
+        if allowed < least:
+            raise NotReachedError(
+                f"plan: no run reached the target at batch size {least - 1}, and "
+                f"{allowed} is the largest that may be chosen.",
+                "allow larger ones, or train longer there",
+            )
+
+
+def above_missed(batch_sizes: Sequence[float], reached: Sequence[bool]) -> int | None:
+    """Return the least whole batch size above those that never reached the target.
+
+    Args:
+        batch_sizes: One per run.
+        reached: Whether the run reached the target.
+
+    Returns:
+        One more than the largest batch size none of whose runs did, of those below
+        the smallest that did; None without such ones.
+
+    Example:
+        >>> above_missed([8, 8, 32, 128, 512], [False, False, False, True, True])
+        33
+    """
+    pairs = list(zip(batch_sizes, reached, strict=True))
+    arrived = {size for size, did in pairs if did}
+    missed = [size for size, _ in pairs if size < min(arrived, default=0.0)]
+    return int(max(missed)) + 1 if missed else None
 
 
 def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
@@ -209,10 +253,12 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
     draws = findings.draws(findings.step_time.draws(NUM_DRAWS, seed=1))
     exact = None if draws is None else replace(draws, step_time=findings.measured)
     fitted = findings.plan(findings.step_time.law, draws)
-    measured = findings.plan(findings.measured, exact)
+    timed = findings.measured.measured_range
+    measured = _cut_short(findings.plan(findings.measured, exact), timed)
     warnings = [*law_warnings(findings), *findings.step_time.warnings]
     warnings += plan_warnings(findings, fitted)
-    warnings += disagreements(fitted, measured)
+    warnings += disagreements(fitted, measured, timed)
+    warnings += end_warnings(measured, timed)
     compared = _compared(findings, fitted, draws)
     return {
         "optimal": [entry.to_dict() for entry in fitted.entries],
@@ -230,6 +276,23 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
         "warnings": list(dict.fromkeys(warnings)),
         "sentence": sentence(findings, fitted),
     }
+
+
+def _cut_short(plan: "Plan", timed: tuple[float, float]) -> "Plan":
+    """Return a plan with measured times, open where they end before it does."""
+
+    def opened(entry: "PlanEntry") -> "PlanEntry":
+        said = past_end(entry, timed)
+        if said is None:
+            return entry
+        known = entry.intervals
+        if known is not None:
+            side = "high" if entry.micro_batch_size > timed[1] else "low"
+            size = replace(known.batch_size, **{side: None})
+            known = replace(known, batch_size=size)
+        return replace(entry, intervals=known, warnings=(*entry.warnings, said))
+
+    return replace(plan, entries=tuple(map(opened, plan.entries)))
 
 
 def _compared(

@@ -14,6 +14,8 @@ COUNTS = ("steps", "examples", "epochs", "tokens")
 # Steps that were rounded to whole ones, or examples to whole batches.
 COUNTS_AGREE = 0.02
 EPOCHS_AGREE = 2.0
+# Tokens; language models are seldom trained on sequences this short.
+SHORT_SEQUENCE = 128
 
 Row = dict[str, str]
 
@@ -101,6 +103,36 @@ def steps_of(count: str, value: float, batch_size: float, units: Units) -> float
     if count == "epochs":
         value *= units.examples_per_epoch or 1.0
     return value / batch_size / (units.size if count == "tokens" else 1.0)
+
+
+def sequence_warnings(
+    columns: Sequence[str], batch_sizes: Sequence[float], units: Units
+) -> list[str]:
+    """Return a question where batch sizes in tokens would be less than one sequence.
+
+    Args:
+        columns: Of the table.
+        batch_sizes: Of its rows.
+        units: What is known about them.
+
+    Returns:
+        One sentence, or none.
+
+    Example:
+        >>> len(sequence_warnings(["batch_size", "tokens"], [8, 32], Units()))
+        1
+        >>> sequence_warnings(["batch_size", "tokens"], [4096, 65536], Units())
+        []
+    """
+    told = units.tokens_per_example or units.example_unit or "unit" in columns
+    counted = [name for name in COUNTS if name in columns]
+    if told or counted != ["tokens"] or min(batch_sizes) >= SHORT_SEQUENCE:
+        return []
+    return [
+        f"batch sizes are taken as tokens, and the smallest, {min(batch_sizes):g}, is "
+        "less than one sequence usually has: where they count sequences, say how many "
+        "tokens each has: --tokens-per-example N"
+    ]
 
 
 def check_agreement(

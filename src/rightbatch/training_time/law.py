@@ -51,6 +51,8 @@ class BatchLimits:
         max_accumulation_steps: Most passes per step; 1 forbids accumulation, which
             makes memory a hard limit. Needs `max_micro_batch_size`.
         candidates: The only batch sizes to choose from, such as powers of two.
+        min_batch_size: Smallest global batch: above those that were run and did not
+            reach the target.
 
     Example:
         >>> limits = BatchLimits(max_batch_size=1438, max_micro_batch_size=100)
@@ -62,9 +64,11 @@ class BatchLimits:
     max_micro_batch_size: int | None = None
     max_accumulation_steps: int | None = None
     candidates: Sequence[int] | None = None
+    min_batch_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
+            "min_batch_size",
             "max_batch_size",
             "max_micro_batch_size",
             "max_accumulation_steps",
@@ -72,6 +76,12 @@ class BatchLimits:
             value = getattr(self, name)
             if value is not None:
                 positive_integer("BatchLimits", name, value)
+        low, high = self.min_batch_size, self.max_batch_size
+        if low is not None and high is not None and low > high:
+            raise InputError(
+                "BatchLimits: `min_batch_size` must be at most `max_batch_size`, got "
+                f"{low} and {high}."
+            )
         if self.max_accumulation_steps and not self.max_micro_batch_size:
             raise InputError(
                 "BatchLimits: `max_accumulation_steps` needs `max_micro_batch_size`, "
@@ -87,6 +97,7 @@ class BatchLimits:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields."""
         return {
+            "min_batch_size": self.min_batch_size,
             "max_batch_size": self.max_batch_size,
             "max_micro_batch_size": self.max_micro_batch_size,
             "max_accumulation_steps": self.max_accumulation_steps,

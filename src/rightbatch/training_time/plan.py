@@ -55,6 +55,9 @@ class PlanEntry:
         batch_size_is_lower_bound: True where S_min is not above zero, so that the law
             has no best batch size and the largest one run stands in for it.
         idle_replicas: Replicas better left idle, as fewer were faster in this plan.
+            All else here is for all of them working.
+        batch_size_with_idle: What to train at with those left idle; None without any.
+        seconds_with_idle: Seconds to the target then.
         warnings: What to know before training, one sentence each.
     """
 
@@ -73,6 +76,8 @@ class PlanEntry:
     extrapolated: bool = False
     batch_size_is_lower_bound: bool = False
     idle_replicas: int = 0
+    batch_size_with_idle: int | None = None
+    seconds_with_idle: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -113,6 +118,8 @@ class PlanEntry:
             "within_5_percent": list(self.within_5_percent),
             "extrapolated": self.extrapolated,
             "idle_replicas": self.idle_replicas,
+            "batch_size_with_idle": self.batch_size_with_idle,
+            "seconds_with_idle": self.seconds_with_idle,
             "warnings": list(self.warnings),
         }
 
@@ -290,7 +297,10 @@ def plan_batch_sizes(
         )
         for num_replicas in asked
     ]
-    return Plan(entries=tuple(_with_idle(entry, entries) for entry in entries))
+    known = fitted_range or fitted_range_of(training_time.steps)
+    single = limits_of(training_time.steps, limits, 1, known)
+    alone = best_batch_size(training_time, 1, single)
+    return Plan(entries=tuple(_with_idle(entry, entries, alone) for entry in entries))
 
 
 def _check_bounded(training_time: TrainingTimeLaw, limits: BatchLimits) -> None:
@@ -306,22 +316,31 @@ def _check_bounded(training_time: TrainingTimeLaw, limits: BatchLimits) -> None:
         )
 
 
-def _with_idle(entry: PlanEntry, entries: Sequence[PlanEntry]) -> PlanEntry:
-    seconds = {1: entry.seconds * entry.speedup}
-    seconds |= {other.num_replicas: other.seconds for other in entries}
-    fewer = {
-        count: time for count, time in seconds.items() if count <= entry.num_replicas
+def _with_idle(entry: PlanEntry, entries: Sequence[PlanEntry], alone: int) -> PlanEntry:
+    fewer = {1: (entry.seconds * entry.speedup, alone)}
+    fewer |= {
+        other.num_replicas: (other.seconds, other.batch_size)
+        for other in entries
+        if other.num_replicas <= entry.num_replicas
     }
-    best = min(fewer, key=lambda count: (fewer[count], count))
+    best = min(fewer, key=lambda count: (fewer[count][0], count))
+    seconds, batch_size = fewer[best]
     # Rounding to whole shares makes differences that nobody will see.
-    if fewer[best] > entry.seconds * (1 - 1e-3):
+    if seconds > entry.seconds * (1 - 1e-3):
         return entry
     idle = entry.num_replicas - best
     said = (
         f"{best} of {entry.num_replicas} replicas reach the target sooner "
-        f"({duration(fewer[best])}) than all of them: leave {idle} idle."
+        f"({duration(seconds)} at batch size {batch_size}) than all of them: leave "
+        f"{idle} idle."
     )
-    return replace(entry, idle_replicas=idle, warnings=(*entry.warnings, said))
+    return replace(
+        entry,
+        idle_replicas=idle,
+        batch_size_with_idle=batch_size,
+        seconds_with_idle=seconds,
+        warnings=(*entry.warnings, said),
+    )
 
 
 def _warnings(entry: PlanEntry, fitted_range: tuple[float, float] | None) -> list[str]:

@@ -39,12 +39,19 @@ def served_range(num_replicas: int, limits: BatchLimits) -> tuple[int, int]:
     Raises:
         InputError: There is none.
     """
-    low = positive_integer("BatchLimits", "num_replicas", num_replicas)
-    high = min(_caps(low, limits))
+    count = positive_integer("BatchLimits", "num_replicas", num_replicas)
+    low = max(count, limits.min_batch_size or 1)
+    high = min(_caps(count, limits))
     if limits.candidates is not None:
         served = [size for size in limits.candidates if low <= size <= high]
-        low, high = (served[0], served[-1]) if served else (low, 0)
+        low, high = (served[0], served[-1]) if served else (low, low - 1)
     if high < low:
+        if count <= high and limits.min_batch_size:
+            raise InputError(
+                f"BatchLimits: no batch size of {low} or more can be served on "
+                f"{num_replicas} replicas.",
+                "allow larger batch sizes",
+            )
         raise InputError(
             f"BatchLimits: no batch size within the limits gives each of "
             f"{num_replicas} replicas an example.",

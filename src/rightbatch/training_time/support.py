@@ -76,7 +76,7 @@ def limits_of(
     known = fitted_range or fitted_range_of(steps)
     if known is None or has_least_steps(steps):
         return limits
-    largest = max(int(known[1]), num_replicas)
+    largest = max(int(known[1]), num_replicas, limits.min_batch_size or 1)
     if limits.max_batch_size is not None and limits.max_batch_size <= largest:
         return limits
     return replace(limits, max_batch_size=largest)

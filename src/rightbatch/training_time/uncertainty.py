@@ -177,17 +177,33 @@ class DrawnTimes:
     def best_batch_size(self, value: float) -> Interval:
         """Return the interval of the best batch size around its value."""
         found = self.interval(
-            value, self.batch_sizes[self.best], "examples", "best batch size"
+            value, self.batch_sizes[self.best], "examples", "best batch size", True
         )
         return replace(found, high=None) if self.share_at_end > AT_CAP else found
 
     def interval(
-        self, value: float | None, drawn: FloatArray, unit: str, definition: str
+        self,
+        value: float | None,
+        drawn: FloatArray,
+        unit: str,
+        definition: str,
+        whole: bool = False,
     ) -> Interval:
-        """Return the interval of what was drawn, shape (n,); infinite ends are open."""
+        """Return the interval of what was drawn, shape (n,); infinite ends are open.
+
+        Args:
+            value: In it.
+            drawn: One number a draw.
+            unit: Of both.
+            definition: In words.
+            whole: Let the ends be draws, such as batches that can be served.
+
+        Returns:
+            The interval.
+        """
         tail = (1 - self.level) / 2
         # Infinite draws cannot be interpolated between.
-        method = "linear" if np.isfinite(drawn).all() else "nearest"
+        method = "linear" if np.isfinite(drawn).all() and not whole else "nearest"
         low, high = np.quantile(drawn, [tail, 1 - tail], method=method)
         return Interval(
             value=value,
