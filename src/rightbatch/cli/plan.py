@@ -10,7 +10,14 @@ from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli import machine as machines
+from rightbatch.cli.options import parse_counts
 from rightbatch.cli.output import Output
+from rightbatch.cli.plan_options import (
+    check_options,
+    check_ways,
+    one_target,
+    read_candidates,
+)
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
 from rightbatch.errors import InputError, NotReachedError, WorkloadFailedError
 
@@ -130,14 +137,6 @@ def run(
     Measures steps to the target and seconds per step on WORKLOAD, or takes both from
     --runs and --times; fits both curves, and joins them for each number of replicas.
     """
-    from rightbatch.cli.options import parse_counts
-    from rightbatch.cli.plan_options import (
-        check_options,
-        check_ways,
-        one_target,
-        read_candidates,
-    )
-
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     one_of("--law", "law", law, [*LAWS, *(["loss"] if runs else [])])
     choice = comm.CommunicationChoice(

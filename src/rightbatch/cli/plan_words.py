@@ -1,6 +1,6 @@
 """A plan in words: its warnings, and the sentence that sums it up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,17 +48,32 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
     Returns:
         Sentences.
     """
-    from rightbatch.reporting.formats import seconds
-
-    low, high = findings.tuned.fit.fitted_range
-    outside = [entry for entry in plan.entries if entry.extrapolated]
-    capped = [
-        entry
-        for entry in plan.entries
-        if entry.limited_by == "dataset" and not entry.batch_size_is_lower_bound
+    said = [
+        _extrapolated(findings, plan),
+        *_capped(findings, plan),
+        _held(findings, plan),
+        _uneven(plan),
+        _idle(plan),
     ]
-    full = [entry for entry in plan.entries if _fills_memory(entry, findings)]
+    return [text for text in said if text]
+
+
+def _extrapolated(findings: "Findings", plan: "Plan") -> str:
+    outside = [entry for entry in plan.entries if entry.extrapolated]
+    low, high = findings.tuned.fit.fitted_range
+    if not outside:
+        return ""
+    return (
+        f"extrapolated: batch sizes {_listed(e.batch_size for e in outside)} (on "
+        f"{_listed(e.num_replicas for e in outside)} replicas) lie outside "
+        f"{low:g} to {high:g}, where steps were measured: run there first"
+    )
+
+
+def _capped(findings: "Findings", plan: "Plan") -> Iterator[str]:
     lower = [entry for entry in plan.entries if entry.batch_size_is_lower_bound]
+    capped = [e for e in plan.entries if e.limited_by == "dataset" and e not in lower]
+    full = [entry for entry in plan.entries if _fills_memory(entry, findings)]
     open_ended = [
         entry
         for entry in plan.entries
@@ -66,67 +81,72 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
         and entry.intervals.batch_size.high is None
         and entry not in (*capped, *full, *lower)
     ]
-    idle = [entry for entry in plan.entries if entry.idle_replicas]
-    warnings: list[str] = []
-    if outside:
-        warnings.append(
-            f"extrapolated: batch sizes {_listed(e.batch_size for e in outside)} (on "
-            f"{_listed(e.num_replicas for e in outside)} replicas) lie outside "
-            f"{low:g} to {high:g}, where steps were measured: run there first"
-        )
     if capped:
-        warnings.append(
+        yield (
             f"on {_listed(e.num_replicas for e in capped)} replicas the largest batch "
             f"size allowed, {capped[-1].batch_size}, is best: a larger one would be "
             "faster still"
         )
     if full:
-        warnings.append(
+        yield (
             f"on {_listed(e.num_replicas for e in full)} replicas the largest batch "
             f"sizes that fit in memory, {_listed(e.batch_size for e in full)}, are "
             "best: larger ones, in more passes per step, would be faster still"
         )
     if open_ended:
-        warnings.append(
+        yield (
             f"on {_listed(e.num_replicas for e in open_ended)} replicas the data do "
             "not tell how much larger than recommended the best batch size may be: "
             "more than 5 % of the fits they allow want the largest there is"
         )
+
+
+def _held(findings: "Findings", plan: "Plan") -> str:
     least = findings.min_batch_size or 1
     held = [
         entry
         for entry in plan.entries
         if entry.num_replicas < least and entry.batch_size < least + entry.num_replicas
     ]
-    if held:
-        warnings.append(
-            f"on {_listed(e.num_replicas for e in held)} replicas the plan stops at "
-            f"{_listed(e.batch_size for e in held)}: no run reached the target at "
-            f"batch size {least - 1} or below; run longer there, or with other "
-            "learning rates, to plan for smaller ones"
-        )
+    if not held:
+        return ""
+    return (
+        f"on {_listed(e.num_replicas for e in held)} replicas the plan stops at "
+        f"{_listed(e.batch_size for e in held)}: no run reached the target at "
+        f"batch size {least - 1} or below; run longer there, or with other "
+        "learning rates, to plan for smaller ones"
+    )
+
+
+def _uneven(plan: "Plan") -> str:
     uneven = [entry for entry in plan.entries if _served(entry) != entry.batch_size]
-    if uneven:
-        warnings.append(
-            f"batch sizes {_listed(e.batch_size for e in uneven)} (on "
-            f"{_listed(e.num_replicas for e in uneven)} replicas) cannot be shared "
-            f"evenly: a step takes as long as {_listed(map(_served, uneven))} examples "
-            "do"
-        )
-    if idle:
-        used = min(entry.num_replicas - entry.idle_replicas for entry in idle)
-        best = ", ".join(
-            f"{e.num_replicas} at {e.batch_size_with_idle} "
-            f"({seconds(e.seconds_with_idle or 0.0)})"
-            for e in idle
-        )
-        warnings.append(
-            f"{_listed(e.num_replicas for e in idle)} replicas are slower than {used}: "
-            "what they spend on each other outweighs what they save. Their rows are "
-            "for all of them working; with "
-            f"{_listed(e.idle_replicas for e in idle)} left idle, train {best}"
-        )
-    return warnings
+    if not uneven:
+        return ""
+    return (
+        f"batch sizes {_listed(e.batch_size for e in uneven)} (on "
+        f"{_listed(e.num_replicas for e in uneven)} replicas) cannot be shared "
+        f"evenly: a step takes as long as {_listed(map(_served, uneven))} examples do"
+    )
+
+
+def _idle(plan: "Plan") -> str:
+    from rightbatch.reporting.formats import seconds
+
+    idle = [entry for entry in plan.entries if entry.idle_replicas]
+    if not idle:
+        return ""
+    used = min(entry.num_replicas - entry.idle_replicas for entry in idle)
+    best = ", ".join(
+        f"{e.num_replicas} at {e.batch_size_with_idle} "
+        f"({seconds(e.seconds_with_idle or 0.0)})"
+        for e in idle
+    )
+    return (
+        f"{_listed(e.num_replicas for e in idle)} replicas are slower than {used}: "
+        "what they spend on each other outweighs what they save. Their rows are for "
+        f"all of them working; with {_listed(e.idle_replicas for e in idle)} left "
+        f"idle, train {best}"
+    )
 
 
 def _fills_memory(entry: "PlanEntry", findings: "Findings") -> bool:

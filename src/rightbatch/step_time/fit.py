@@ -5,10 +5,11 @@ from numpy.typing import ArrayLike
 
 from rightbatch._checks import confidence_level, positive_array
 from rightbatch.errors import InputError
-from rightbatch.fitting import FloatArray, corrected_aic
+from rightbatch.fitting import FloatArray, Interval, corrected_aic
 from rightbatch.step_time.candidates import Basis
 from rightbatch.step_time.communication import NO_COMMUNICATION, Communication
 from rightbatch.step_time.findings import (
+    StepTimeFinding,
     find_growth,
     find_jags,
     find_valleys,
@@ -108,16 +109,10 @@ def fit_step_time(
     is_given = communication.kind != "none"
     tried = candidates(rows_of, replicas, overlap_exponent, given=is_given)
     change = max(CHANGE, NOISES * min(one.noise for one in tried))
-    table = (sizes, replicas, times, change)
-    valleys = find_valleys(*table)
-    best = choose(tried, must_grow=bool(valleys))
-    if not (best.grows or is_given) and any(one.grows for one in tried):
-        # Far better without growth: the valley was noise.
-        valleys = []
+    best, said = _choose(tried, (sizes, replicas, times, change), given=is_given)
     chosen = polished(best)
     tried = [chosen if one is best else one for one in tried]
-    found = _search(chosen)
-    said = [*valleys, *find_growth(*table), *find_jags(*table)]
+    found, ranked = _search(chosen), sorted(tried, key=lambda one: one.score)
     said += overlap_findings(found, overlap_exponent)
     said += rival_findings(tried, chosen, replicas)
     is_known = is_given or overlap_exponent is not None
@@ -130,10 +125,7 @@ def fit_step_time(
         ),
         saturation_batch_size=found.knee_interval(level),
         comm_seconds=found.communication(replicas, level),
-        comm_terms={
-            name: found.coefficient(2 + place, level, f"{chosen.basis.kind} in P")
-            for place, name in enumerate(chosen.basis.names)
-        },
+        comm_terms=_comm_terms(found, chosen.basis, level),
         overlap_exponent=found.overlap(level),
         knee_seen=found.knee_seen,
         points=_points(sizes, replicas, found),
@@ -143,9 +135,7 @@ def fit_step_time(
         noise=found.noise,
         degrees=found.degrees,
         median_relative_error=found.median_relative_error,
-        runners_up=tuple(
-            one.rival(chosen) for one in sorted(tried, key=lambda one: one.score)
-        ),
+        runners_up=tuple(one.rival(chosen) for one in ranked),
         findings=tuple(said),
         warnings=(
             *apart,
@@ -153,6 +143,28 @@ def fit_step_time(
             *hidden,
         ),
     )
+
+
+def _comm_terms(found: FoundLaw, basis: Basis, level: float) -> dict[str, Interval]:
+    return {
+        name: found.coefficient(2 + place, level, f"{basis.kind} in P")
+        for place, name in enumerate(basis.names)
+    }
+
+
+def _choose(
+    tried: list[Candidate],
+    table: tuple[FloatArray, FloatArray, FloatArray, float],
+    *,
+    given: bool,
+) -> tuple[Candidate, list[StepTimeFinding]]:
+    """Return the law to go on with, and what the table itself shows."""
+    valleys = find_valleys(*table)
+    best = choose(tried, must_grow=bool(valleys))
+    if not (best.grows or given) and any(one.grows for one in tried):
+        # Far better without growth: the valley was noise.
+        valleys = []
+    return best, [*valleys, *find_growth(*table), *find_jags(*table)]
 
 
 def _points(
