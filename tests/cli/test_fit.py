@@ -359,3 +359,13 @@ def test_a_law_of_two_batches_gives_way_to_that_of_all_losses(rightbatch, table)
     assert any("batch sizes 128, 512 alone" in said for said in entry["warnings"])
     (told,) = rightbatch(*words, "--law", "inverse").document["workloads"]
     assert told["law"] == "inverse"
+
+
+def test_tokens_with_batches_shorter_than_a_sequence_are_asked_about(
+    rightbatch, tmp_path
+):
+    rows = [f"{b},{512 * b * (114 + 3110 / b):.0f}" for b in (8, 32, 128, 512)]
+    path = tmp_path / "tokens.csv"
+    path.write_text("\n".join(["batch_size,tokens", *rows]))
+    said = rightbatch("fit", path, "--json").document["workloads"][0]["warnings"]
+    assert any("--tokens-per-example" in text for text in said)

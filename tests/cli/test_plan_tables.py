@@ -474,3 +474,13 @@ def test_batches_of_fewer_tokens_than_a_sequence_raise_a_question(
     more = ["--replicas", "1", "--unit", "token", "--json"]
     told = plan(rightbatch, (runs, tables[1]), *more).document
     assert not any("--tokens-per-example N" in said for said in told["warnings"])
+
+
+def test_more_replicas_than_examples_are_named_by_file_and_row(
+    rightbatch, tables, tmp_path
+):
+    times = tmp_path / "small.csv"
+    times.write_text("batch_size,num_replicas,seconds\n2,4,.1\n64,1,.2\n256,1,.6\n")
+    ended = rightbatch("plan", "--runs", tables[0], "--times", times)
+    assert ended.code == 2
+    assert "small.csv: row 2, column num_replicas" in ended.last_line

@@ -215,10 +215,12 @@ def _step_time(
 
 
 def _fitted_times(path: Path, between: "Communication | None") -> "StepTimeFit":
+    from rightbatch.cli.machine import check_replicas, row_lines
     from rightbatch.experiments.tables import read_times
     from rightbatch.step_time import fit_step_time
 
     times = read_times(path)
+    check_replicas(path, times, row_lines(path))
     columns = (
         [time.batch_size for time in times],
         [time.seconds for time in times],

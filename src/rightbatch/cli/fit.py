@@ -84,6 +84,7 @@ def _entries(
     table: Path, law: str, target: float | None, units: dict[str, Any]
 ) -> list[dict[str, Any]]:
     from rightbatch.cli.fit_losses import loss_entries
+    from rightbatch.experiments.counts import Units, sequence_warnings
     from rightbatch.experiments.tables import read_columns, read_losses, read_runs
 
     if law == "loss" or (target is not None and "loss" in read_columns(table)):
@@ -97,12 +98,15 @@ def _entries(
         fit_entry(name or table.stem, goal, fit_runs(table, name, members, law))
         for (name, goal), members in groups.items()
     ]
-    if "loss" in read_columns(table):
-        for entry in entries:
-            entry["warnings"].append(
-                "the column loss was left aside, and every row taken to have reached "
-                "the target: --target or --law loss reads it"
-            )
+    columns = read_columns(table)
+    said = sequence_warnings(columns, [row.batch_size for row in rows], Units(**units))
+    if "loss" in columns:
+        said.append(
+            "the column loss was left aside, and every row taken to have reached the "
+            "target: --target or --law loss reads it"
+        )
+    for entry in entries:
+        entry["warnings"] += said
     if len({name for name, _ in groups}) > 1:
         # A target alone would not tell two workloads apart.
         for entry in entries:

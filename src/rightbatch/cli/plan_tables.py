@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rightbatch._checks import did_you_mean
 from rightbatch.cli.fit import fit_runs, group_by_fit, rows_of_target
 from rightbatch.cli.fit_losses import few_arrived
+from rightbatch.cli.machine import check_replicas, row_lines
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, PlanOptions, above_missed, plan_results
 from rightbatch.cli.time import step_time_entry
@@ -54,6 +55,7 @@ def plan_tables(
     planned = [row for row in rows if row.target == fits[-1][0]]
     name = rows[0].workload or runs.stem
     timed = read_times(times)
+    check_replicas(times, timed, row_lines(times))
     unit = _check_units(runs, rows, times, timed, options.units)
     step_time, notes = _fit_times(out, times, timed, options)
     findings = Findings(
