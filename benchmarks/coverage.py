@@ -5,7 +5,7 @@
 Each cell simulates tables of runs from an inverse law whose critical batch size is
 known: batch sizes 4 to 1024 by factors of 4, seed noise of 10 %, 5, 10 or 30 runs dealt
 evenly. It prints the share of intervals that hold the true S_min, E_min, phi and best
-batch size, and the share of intervals of phi with an unbounded side, which counts as
+batch size, and the shares of phi and best batch with an unbounded side, which counts as
 holding. The exit status is 1 when a share is outside 86 to 94 %, or more than 20 % are
 unbounded at 10 runs.
 """
@@ -68,9 +68,7 @@ def main() -> int:
     args = parser.parse_args()
     cells = list(product(PHIS, RUNS))
     jobs = [(phi, runs, args.noise, args.tables) for phi, runs in cells]
-    print(
-        f"{'phi':>5} {'runs':>5} " + " ".join(f"{n:>6}" for n in NAMES) + " unbounded"
-    )
+    print("  phi  runs " + " ".join(f"{n:>6}" for n in NAMES) + " unbounded: phi B_opt")
     missed = 0
     with ProcessPoolExecutor(args.processes) as pool:
         for (phi, runs), (held, open_) in zip(cells, pool.map(cell, jobs), strict=True):
