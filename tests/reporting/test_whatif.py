@@ -142,3 +142,9 @@ def test_without_the_memory_the_plan_went_by_there_is_no_panel(plan_document):
     assert whatif.what_if(plan_document) is None
     plan_document["inputs"]["max_micro_batch_size"] = 64
     assert whatif.what_if(plan_document) is not None
+
+
+def test_there_is_no_panel_where_small_batches_never_arrived(plan_document):
+    assert whatif.what_if(plan_document) is not None
+    plan_document["limits"] = {"min_batch_size": 33}
+    assert whatif.what_if(plan_document) is None

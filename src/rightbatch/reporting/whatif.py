@@ -56,6 +56,8 @@ def what_if(document: Document) -> dict[str, Any] | None:
     passes = max(field(entry, "accumulation_steps") or 1 for entry in plan)
     if passes > 1 and not limits["max_micro_batch_size"]:
         return None  # the memory that the plan went by is not known here
+    if (field(document, "limits", "min_batch_size") or 1) > 1:
+        return None  # the panel would go where no run arrived
     replicas = [entry["num_replicas"] for entry in plan]
     return {
         "convergence": convergence,
