@@ -61,7 +61,7 @@ def test_fit_prints_the_stable_keys(rightbatch, tables):
 def test_fit_for_a_person_says_what_to_run_next(rightbatch, tables):
     ended = rightbatch("fit", tables[0])
     assert "To narrow the interval, run batch size" in ended.out
-    assert "warning: RUNS: the best learning rate" in ended.out
+    assert "warning: RUNS: The best learning rate" in ended.out
 
 
 def test_fit_writes_a_report(rightbatch, tables, tmp_path):

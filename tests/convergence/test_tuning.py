@@ -80,3 +80,16 @@ def test_fewer_than_two_batches_that_reach_are_refused():
 def test_lists_that_do_not_pair_up_are_refused():
     with pytest.raises(InputError, match="must pair up, got 2, 1 and 2"):
         fit_tuned([8, 64], [100], [0.2, 0.2])
+
+
+def test_an_edge_is_that_of_the_rates_tried_at_its_own_batch_size():
+    tuned = fit_tuned(
+        [8, 8, 64, 64, 512, 512],
+        [900, 500, 150, 212, 100, 200],
+        [0.1, 0.2, 0.2, 0.5, 0.5, 1.0],
+    )
+    said = " ".join(tuned.warnings)
+    assert "batch size 8 is the largest tried (0.2)" in said
+    assert "batch size 64 is the least tried (0.2)" in said
+    kinds = [finding["kind"] for finding in tuned.to_dict()["findings"]]
+    assert kinds.count("edge_lr") == 3

@@ -179,7 +179,7 @@ def fit_runs(
         InputError: The rows cannot be fitted, or must be of two workloads; the table is
             named.
     """
-    from rightbatch.convergence import fit_tuned
+    from rightbatch.convergence import Finding, fit_tuned
     from rightbatch.convergence.mixture import find_mixture
     from rightbatch.experiments.repeats import repeat_warnings
 
@@ -206,7 +206,8 @@ def fit_runs(
         raise InputError(f"{where}: {error}") from None
     said = [f"{mixture}; are they?"] if mixture else []
     said += repeat_warnings(rows)
-    return replace(tuned, warnings=(*tuned.warnings, *said)) if said else tuned
+    shown = [Finding(kind="table", sentence=sentence) for sentence in said]
+    return replace(tuned, findings=(*tuned.findings, *shown))
 
 
 def fit_entry(name: str, target: float | None, tuned: "TunedFit") -> dict[str, Any]:

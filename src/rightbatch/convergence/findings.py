@@ -258,8 +258,8 @@ def lr_findings(
 
     Example:
         >>> for found in lr_findings([8, 8, 64], [0.1, 0.2, 0.2], {8: 0.2, 64: 0.2}):
-        ...     print(found.sentence)
-        The best learning rate at batch size 8 is the largest tried (0.2).
+        ...     print(found.kind, found.sentence[-41:])
+        edge_lr the largest tried (0.2): try larger ones.
     """
     found: list[Finding] = []
     missed = sorted(set(batch_sizes) - set(best))
@@ -276,8 +276,8 @@ def lr_findings(
         found.append(
             Finding(
                 kind="single_lr",
-                sentence=f"The learning rate was held at {known.pop():g}: the law "
-                "holds for it alone, and says little of what a tuned rate would do.",
+                sentence=f"The learning rate was held at {known.pop():g}: law and "
+                "plan hold for it alone, and say little of what a tuned rate would do.",
             )
         )
         return tuple(found)
@@ -297,7 +297,8 @@ def lr_findings(
                 Finding(
                     kind="edge_lr",
                     sentence=f"The best learning rate at {_batches(sizes)} is the "
-                    f"{'largest' if largest else 'least'} tried ({lr:g}).",
+                    f"{'largest' if largest else 'least'} tried ({lr:g}): try "
+                    f"{'larger' if largest else 'smaller'} ones.",
                 )
             )
     return tuple(found)

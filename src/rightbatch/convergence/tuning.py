@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rightbatch.convergence.choice import LawName
+from rightbatch.convergence.findings import Finding, lr_findings
 from rightbatch.convergence.fit import ConvergenceFit, fit_convergence
 from rightbatch.convergence.learning_rate import LearningRateFit, fit_learning_rate
 from rightbatch.errors import InputError
@@ -47,15 +48,20 @@ class TunedFit:
     Args:
         fit: The law with its intervals.
         lrs: Best learning rate per batch size; none where no rates are known.
-        warnings: About the rates and the runs; the fit has its own.
+        findings: What the rates show; the fit has its own.
         lr_law: The best rate as a function of the batch size; None where fewer than
             two rates were tried.
     """
 
     fit: ConvergenceFit
     lrs: tuple[TunedBatch, ...]
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     lr_law: LearningRateFit | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The same in plain words."""
+        return tuple(finding.sentence for finding in self.findings)
 
     def lr_at(self, batch_size: float) -> float | None:
         """Return the learning rate to train at with this batch size.
@@ -84,6 +90,7 @@ class TunedFit:
         rates = {tuned.batch_size: tuned.lr for tuned in self.lrs}
         for point in found["points"]:
             point["lr"] = rates.get(point["batch_size"])
+        found["findings"] += [finding.to_dict() for finding in self.findings]
         found["warnings"] = [*self.warnings, *self.fit.warnings]
         return found
 
@@ -134,7 +141,6 @@ def fit_tuned(
         for size, rate, count in zip(batch_sizes, rates, steps, strict=True)
         if size in best and _same(best[size], rate) and not math.isnan(count)
     ]
-    missed = sorted(set(batch_sizes) - set(best))
     if len(best) < 2:
         raise InputError(
             "fit: needs two batch sizes or more that reached the target, got "
@@ -152,7 +158,7 @@ def fit_tuned(
     return TunedFit(
         fit=fit,
         lrs=tuned,
-        warnings=tuple(_warnings(tuned, missed, set(rates))),
+        findings=lr_findings(batch_sizes, rates, best),
         lr_law=(
             fit_learning_rate(
                 batch_sizes, rates, steps, level=level, example_unit=example_unit
@@ -218,33 +224,3 @@ def _edges(
         at_edge = len(tried) > 1 and lr in (min(tried), max(tried))
         tuned.append(TunedBatch(batch_size=size, lr=lr, at_edge=at_edge))
     return tuple(tuned)
-
-
-def _warnings(
-    tuned: tuple[TunedBatch, ...], missed: list[float], rates: set[float]
-) -> list[str]:
-    warnings: list[str] = []
-    if missed:
-        warnings.append(
-            f"no run reached the target at {_batches(missed)}: below the feasibility "
-            "floor of these learning rates, or out of budget"
-        )
-    if tuned and len(rates) == 1:
-        warnings.append(
-            f"the learning rate was held at {tuned[0].lr:g}: law and plan hold for it "
-            "alone, and say little of what a tuned rate would do"
-        )
-    for lr in sorted({t.lr for t in tuned if t.at_edge}):
-        at = [t.batch_size for t in tuned if t.at_edge and t.lr == lr]
-        largest = lr == max(rates)
-        warnings.append(
-            f"the best learning rate at {_batches(at)} is the "
-            f"{'largest' if largest else 'least'} tried ({lr:g}): try "
-            f"{'larger' if largest else 'smaller'} ones"
-        )
-    return warnings
-
-
-def _batches(sizes: list[float]) -> str:
-    listed = ", ".join(f"{size:g}" for size in sizes)
-    return f"batch size {listed}" if len(sizes) == 1 else f"batch sizes {listed}"
