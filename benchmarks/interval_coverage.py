@@ -1,6 +1,6 @@
 """How often the 90 % intervals of a fit and of its plan hold the truth.
 
-    python benchmarks/coverage.py [--tables 1000] [--noise .1] [--processes 2]
+    python benchmarks/interval_coverage.py [--tables 1000] [--noise .1] [--processes 2]
 
 Each cell simulates tables of runs from an inverse law whose critical batch size is
 known: batch sizes 4 to 1024 by factors of 4, seed noise of 10 %, 5, 10 or 30 runs dealt
