@@ -162,6 +162,21 @@ def check_target(who: str, problem: NoisyQuadratic, target: float) -> float:
     return target
 
 
+def refuse_label_noise(who: str, problem: NoisyQuadratic) -> None:
+    """Refuse a problem with label noise where noise must not change along the way.
+
+    Raises:
+        InputError: The problem has label noise.
+    """
+    if problem.label_noise is not None:
+        raise InputError(
+            f"{who}: `problem` must have no label noise, got variance "
+            f"{problem.label_noise:g}.",
+            "only rightbatch.quadratic.label_noise follows it; leave `label_noise` out "
+            "for noise that stays as it is",
+        )
+
+
 def _per_direction(
     name: str, values: float | FloatArray, curvatures: FloatArray
 ) -> FloatArray:

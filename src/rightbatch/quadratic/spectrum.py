@@ -39,17 +39,19 @@ class Spectrum:
         if curvatures.ndim == 1 and np.issubdtype(curvatures.dtype, np.number):
             _refuse_flat(curvatures)
         h = _checks.positive_array("Spectrum", "curvatures", self.curvatures)
-        given = np.asarray(self.weights, dtype=float)
-        weights = np.ones_like(h) if given.size == 0 else given
+        given = np.asarray(self.weights)
+        weights = np.ones_like(h) if given.size == 0 else self.weights
         weights = _checks.positive_array("Spectrum", "weights", weights)
         if weights.shape != h.shape:
             raise InputError(
                 f"Spectrum: `weights` must be as many as `curvatures`, got "
                 f"{weights.size} and {h.size}."
             )
-        order = np.argsort(-h, kind="stable")
-        object.__setattr__(self, "curvatures", frozen_array(h[order]))
-        object.__setattr__(self, "weights", frozen_array(weights[order]))
+        if (h[1:] > h[:-1]).any():  # a million in order need no sorting
+            order = np.argsort(-h, kind="stable")
+            h, weights = h[order], weights[order]
+        object.__setattr__(self, "curvatures", frozen_array(h))
+        object.__setattr__(self, "weights", frozen_array(weights))
 
     @classmethod
     def power_law(cls, num_dims: int, exponent: float = 1.0) -> Self:

@@ -1,0 +1,220 @@
+"""The contract of a batch-size policy: an observation in, a decision out.
+
+A policy is asked before every update, the first time at step 0. It is configuration
+only: what it remembers is a value that is handed in and comes back, so that a run can
+be saved, simulated and asked "what if" without copying anything.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from rightbatch import _checks
+from rightbatch.errors import InputError
+from rightbatch.fitting import Interval
+from rightbatch.noise_scale import GradientMoments
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    r"""What a policy may know when it is asked for the next batch size.
+
+    The clock is always there. The rest is measured only for a policy that `needs` it,
+    and is None where nobody has measured it yet: whatever a batch tells belongs to the
+    last update, taken at the point before it, so at step 0 there is none. A policy says
+    what it does then.
+
+    Args:
+        step: Updates done.
+        examples: Examples they took, the position in the stream.
+        batch_size: Examples of the last update, 0 before the first. Whole numbers in a
+            run; a simulation may be asked for real ones.
+        num_replicas: Replicas that share a batch.
+        epoch: Examples over the size of the data set.
+        dataset_size: Examples in the data set.
+        lr: Learning rate of the last update, all factors in it.
+        batch_loss: Mean loss on the batch of the last update, before the update.
+        eval_loss: Mean loss over what the run is evaluated on, now, at the average
+            where the optimizer keeps one.
+        batch_grad_sq_norm: Squared norm of the last batch's mean gradient,
+            :math:`|g_B|^2`.
+        moments: :math:`|G|^2` and :math:`\mathrm{tr}\,\Sigma`, unbiased.
+        noise_scale: :math:`\mathrm{tr}\,\Sigma/|G|^2` with its interval, in examples.
+        inner_product_variance: Variance over examples of their gradient's product with
+            the mean gradient, :math:`G'\Sigma G`.
+        tokens: Tokens taken.
+        seconds: Seconds since the first update began.
+
+    Example:
+        >>> Observation(step=10, examples=640, batch_size=64, eval_loss=2.5).examples
+        640
+    """
+
+    step: int
+    examples: float
+    batch_size: float
+    num_replicas: int = 1
+    epoch: float | None = None
+    dataset_size: int | None = None
+    lr: float | None = None
+    batch_loss: float | None = None
+    eval_loss: float | None = None
+    batch_grad_sq_norm: float | None = None
+    moments: GradientMoments | None = None
+    noise_scale: Interval | None = None
+    inner_product_variance: float | None = None
+    tokens: float | None = None
+    seconds: float | None = None
+
+
+CLOCK = ("step", "examples", "batch_size", "num_replicas")
+"""Fields of an observation that are always there."""
+
+OBSERVABLE = frozenset(one.name for one in fields(Observation)) - frozenset(CLOCK)
+"""Fields of an observation that a policy can need."""
+
+
+class Decision(NamedTuple):
+    """What a policy asks of the next update.
+
+    Args:
+        batch_size: A wish in examples, positive, not necessarily whole; what can be
+            served is found from it.
+        lr_factor: On the learning rate the update would have without the policy, not on
+            that of the update before. 1 except for moves that belong to the policy.
+        reason: Why, in a few words, for the trace.
+    """
+
+    batch_size: float
+    lr_factor: float = 1.0
+    reason: str = ""
+
+
+class Policy(Protocol[State]):
+    """What every batch-size policy has; `State` is what it remembers, of any type.
+
+    `needs` names the fields of :class:`Observation` it looks at beside the clock:
+    only these are measured, and every measurement costs.
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the observed fields."""
+        ...
+
+    def init(self) -> State:
+        """Return the memory at the start of a run."""
+        ...
+
+    def update(self, state: State, seen: Observation) -> tuple[Decision, State]:
+        """Return the decision for the next update, and the memory from now on."""
+        ...
+
+
+def policy_name(policy: Policy[Any]) -> str:
+    """Return what messages call a policy: the name of its class.
+
+    Example:
+        >>> from rightbatch.policies import Constant
+        >>> policy_name(Constant(batch_size=8))
+        'Constant'
+    """
+    return type(policy).__name__
+
+
+def check_policy(who: str, policy: Policy[Any]) -> frozenset[str]:
+    """Return what a policy needs, once it is clear that it is one.
+
+    Args:
+        who: The function that was given it.
+        policy: Anything.
+
+    Returns:
+        Names of :data:`OBSERVABLE`.
+
+    Raises:
+        InputError: It lacks a part of the contract, or needs what nobody observes.
+    """
+    given: Any = policy
+    if isinstance(given, type):
+        raise InputError(
+            f"{who}: `policy` must be a policy, got the class {given.__name__}.",
+            "give it its settings: Constant(batch_size=64)",
+        )
+    missing = [part for part in ("needs", "init", "update") if not hasattr(given, part)]
+    if missing:
+        raise InputError(
+            f"{who}: `policy` must have needs, init and update, "
+            f"got {given!r} without {' and '.join(missing)}."
+        )
+    name, needs = policy_name(policy), given.needs
+    if not isinstance(needs, (frozenset, set)):
+        raise InputError(
+            f"{who}: `needs` of {name} must be a frozenset of names, got {needs!r}."
+        )
+    for need in sorted(map(str, needs)):
+        if need not in CLOCK:
+            _checks.one_of(
+                who, f"needs of {name}", need, sorted(OBSERVABLE | set(CLOCK))
+            )
+    return frozenset(map(str, needs)) & OBSERVABLE
+
+
+def ask(
+    policy: Policy[State], state: State, seen: Observation
+) -> tuple[Decision, State]:
+    """Return a policy's decision and memory, once the decision is found usable.
+
+    Args:
+        policy: Who is asked.
+        state: Its memory.
+        seen: What it may know.
+
+    Returns:
+        The decision, its numbers plain floats or ints, and the new memory.
+
+    Raises:
+        InputError: The answer is no decision, or its batch size or factor is not
+            finite and positive; the policy and the step are named.
+
+    Example:
+        >>> from rightbatch.policies import Constant
+        >>> seen = Observation(step=0, examples=0, batch_size=0)
+        >>> ask(Constant(batch_size=8), None, seen)[0].batch_size
+        8
+    """
+    answer: Any = policy.update(state, seen)
+    if not (
+        isinstance(answer, tuple)
+        and len(answer) == 2  # pyright: ignore[reportUnknownArgumentType]
+        and isinstance(answer[0], Decision)
+    ):
+        raise InputError(
+            f"{policy_name(policy)}: `update` must return a Decision and a state, "
+            f"got {answer!r} at step {seen.step}."
+        )
+    decision, state = answer
+    return (
+        Decision(
+            _usable(policy, "batch_size", decision.batch_size, seen),
+            _usable(policy, "lr_factor", decision.lr_factor, seen),
+            decision.reason,
+        ),
+        state,
+    )
+
+
+def _usable(policy: Policy[Any], name: str, value: Any, seen: Observation) -> float:
+    # The quick way for what nearly every answer is; this runs at every update.
+    if type(value) in (int, float) and 0 < value < math.inf:
+        return value
+    if isinstance(value, (np.integer, np.floating)) and 0 < float(value) < math.inf:
+        return value.item()
+    raise InputError(
+        f"{policy_name(policy)}: `{name}` must be positive and finite, "
+        f"got {value!r} at step {seen.step}."
+    )
