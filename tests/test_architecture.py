@@ -253,10 +253,11 @@ def test_reporting_a_result_never_loads_torch(tmp_path: Path):
     [
         ["transfer", "--from-batch=8", "--to-batch=64", "--optimizer=sgd", "--lr=1"],
         ["cluster", str(DOCS / "clusters" / "from-tables.toml")],
+        ["simulate", "--optimizer=sgd,momentum", "--batch-sizes=4:4096:x4"],
     ],
-    ids=["transfer", "cluster"],
+    ids=["transfer", "cluster", "simulate"],
 )
-def test_changing_settings_and_buying_machines_never_load_torch(
+def test_changing_settings_buying_machines_and_simulating_never_load_torch(
     tmp_path: Path, words: list[str]
 ):
     done, loaded = loaded_by_command([*words, "--json"], tmp_path)

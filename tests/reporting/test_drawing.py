@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
-from rightbatch.reporting import figures, html
+from rightbatch.reporting import figures
+from rightbatch.reporting import page as frame
 from rightbatch.reporting.drawing import Drawing
 
 DOCUMENTS = (
@@ -37,7 +38,7 @@ def test_plotly_accepts_every_chart_and_writes_it_as_we_do(fixture, request):
     charts = figures.charts(request.getfixturevalue(fixture))
     assert len(charts) >= 5
     for chart in charts:
-        assert written(chart.figure) == html._finite(chart.drawing.to_dict())
+        assert written(chart.figure) == frame._finite(chart.drawing.to_dict())
 
 
 def test_plotly_would_tell_of_a_setting_it_does_not_know():
@@ -88,7 +89,9 @@ def test_numbers_of_numpy_become_those_of_json_and_what_is_not_finite_null():
     drawing = Drawing()
     x = (np.float64(1.5), np.int64(2), math.inf, None)
     drawing.add_scatter(x=x, y=np.array([1.0, np.nan]), line={"dash": None, "width": 2})
-    assert json.loads(json.dumps(html._finite(drawing.to_dict()), allow_nan=False)) == {
+    assert json.loads(
+        json.dumps(frame._finite(drawing.to_dict()), allow_nan=False)
+    ) == {
         "data": [
             {
                 "type": "scatter",

@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from rightbatch.errors import InputError, RightbatchError
 from rightbatch.reporting import html
+from rightbatch.reporting import page as frame
 
 FETCHING = {"src", "href", "action", "data", "poster", "srcset", "background", "ping"}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -59,7 +60,7 @@ def page(shared_targets_document) -> Page:
 @pytest.fixture
 def without_plotly(page, monkeypatch):
     """A page is parsed in no time without its five megabytes of script."""
-    monkeypatch.setattr(html, "_plotly", lambda: "")
+    monkeypatch.setattr(frame, "_plotly", lambda: "")
 
 
 def test_the_page_is_one_html_document_and_every_tag_is_closed(page):
@@ -99,7 +100,7 @@ def test_plotly_is_in_the_page_once(page):
 
 
 def test_the_script_is_the_one_plotly_would_give_with_its_licence():
-    script = html._plotly()
+    script = frame._plotly()
     assert script == re.sub(r"<(?=/script|!--)", r"<\\", get_plotlyjs())
     assert "Licensed under the MIT license" in script[:300]
 

@@ -16,6 +16,7 @@ from rightbatch.cli import (
     plan,
     report,
     runs,
+    simulate,
     sweep,
     time,
     transfer,
@@ -43,6 +44,7 @@ for _command in (
     runs,
     report,
     transfer,
+    simulate,
     cluster,
     workloads,
 ):

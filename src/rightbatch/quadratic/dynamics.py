@@ -19,7 +19,7 @@ from rightbatch.errors import InputError
 from rightbatch.quadratic.doubling import IntArray, Moments
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
 from rightbatch.quadratic.powers import Backend, moments_after, moments_ladder
-from rightbatch.quadratic.problem import NoisyQuadratic
+from rightbatch.quadratic.problem import NoisyQuadratic, refuse_label_noise
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.transition import Settings, settings_of
 
@@ -97,6 +97,7 @@ def loss_parts(
     steps: IntArray,
     *,
     tail_fraction: float = 0.5,
+    exact: bool = True,
     backend: Backend = "auto",
 ) -> LossParts:
     """Return both parts of the loss of m runs after given numbers of steps.
@@ -107,6 +108,8 @@ def loss_parts(
         settings: Of m runs.
         steps: Of each, at least 1. Shape (m,).
         tail_fraction: What a tail average takes.
+        exact: As for :func:`rightbatch.quadratic.powers.moments_after`: False is
+            faster, and as good where the noise is more than 1e-10 of the loss.
         backend: numpy, numba, or whichever is there.
 
     Returns:
@@ -118,6 +121,7 @@ def loss_parts(
         problem.rates,
         steps,
         tail_fraction=tail_fraction,
+        exact=exact,
         backend=backend,
     )
     return _reduce(problem, found)
@@ -130,6 +134,7 @@ def loss_ladder(
     num_levels: int,
     *,
     tail_fraction: float = 0.5,
+    exact: bool = True,
     backend: Backend = "auto",
 ) -> LossParts:
     """Return both parts after 1, 2, 4, ... steps, shape (num_levels, m).
@@ -140,6 +145,8 @@ def loss_ladder(
         settings: Of m runs.
         num_levels: How many numbers of steps.
         tail_fraction: What a tail average takes.
+        exact: As for :func:`rightbatch.quadratic.powers.moments_after`: False is
+            faster, and as good where the noise is more than 1e-10 of the loss.
         backend: numpy, numba, or whichever is there.
 
     Returns:
@@ -151,6 +158,7 @@ def loss_ladder(
         problem.rates,
         num_levels,
         tail_fraction=tail_fraction,
+        exact=exact,
         backend=backend,
     )
     return _reduce(problem, found)
@@ -168,19 +176,6 @@ def check_steps(who: str, steps: ArrayLike) -> IntArray:
     ):
         raise InputError(f"{who}: `steps` must be whole and >= 0, got {steps!r}.")
     return counts.astype(np.int64)
-
-
-def refuse_label_noise(who: str, problem: NoisyQuadratic) -> None:
-    """Refuse a problem whose noise changes along the way.
-
-    Raises:
-        InputError: It has label noise.
-    """
-    if problem.label_noise is not None:
-        raise InputError(
-            f"{who}: cannot follow `label_noise`, which couples the directions.",
-            "rightbatch.quadratic.label_noise can",
-        )
 
 
 def _reduce(problem: NoisyQuadratic, found: Moments) -> LossParts:

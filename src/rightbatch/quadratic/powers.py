@@ -4,6 +4,8 @@ SGD has a closed form; everything else doubles. numba is used where it is instal
 numpy gives the same numbers, 10 to 100 times slower.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import import_module, util
 from typing import Any, Literal
@@ -11,15 +13,18 @@ from typing import Any, Literal
 import numpy as np
 
 from rightbatch.errors import InputError
-from rightbatch.quadratic import doubling
-from rightbatch.quadratic.doubling import IntArray, Moments
+from rightbatch.quadratic import doubling, stepping
+from rightbatch.quadratic.closed_forms import sgd_moments
+from rightbatch.quadratic.doubling import Carried, IntArray, Moments
 from rightbatch.quadratic.optimizers import OptimizerName
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.transition import (
+    Coefficients,
+    Layout,
     Settings,
+    begin_of,
     coefficients,
-    has_buffer,
-    reads_apart,
+    layout_of,
 )
 
 Backend = Literal["auto", "numpy", "numba"]
@@ -44,6 +49,17 @@ def compiled(backend: Backend = "auto") -> Any:
     return import_module("rightbatch.quadratic.compiled")
 
 
+def walker(backend: Backend = "auto") -> Callable[..., None]:
+    """Return :func:`rightbatch.quadratic.stepping.walk`, compiled or in numpy.
+
+    Raises:
+        InputError: numba is asked for and not installed.
+    """
+    if compiled(backend) is None:
+        return stepping.walk
+    return import_module("rightbatch.quadratic.compiled_stepping").walk
+
+
 def moments_after(
     name: OptimizerName,
     settings: Settings,
@@ -51,6 +67,7 @@ def moments_after(
     steps: IntArray,
     *,
     tail_fraction: float = 0.5,
+    exact: bool = True,
     backend: Backend = "auto",
 ) -> Moments:
     """Return the moments of what the loss is read at, after given numbers of steps.
@@ -61,6 +78,9 @@ def moments_after(
         rates: p h of the directions, shape (n,).
         steps: Of each run, at least 1. Shape (m,).
         tail_fraction: What a tail average takes.
+        exact: Whether means that have all but vanished keep their digits, for a third
+            more time. Otherwise they are right to 1e-15 of the start, which shows in
+            a loss where there is next to no noise.
         backend: numpy, numba, or whichever is there.
 
     Returns:
@@ -69,12 +89,13 @@ def moments_after(
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if name == "sgd":
-            return sgd_moments(settings.lr, rates, steps)
+            kernels = None if exact else compiled(backend)
+            sgd = sgd_moments if kernels is None else kernels.sgd_moments
+            return sgd(settings.lr, rates, steps)
         if name.endswith("average"):
             share = 1.0 if name == "average" else tail_fraction
-            return _average(settings, rates, steps, share, backend)
-        found = _run(name, settings, rates, steps, 0, backend)
-        return Moments(found.mean[0], found.variance[0])
+            return _average(settings, rates, steps, share, (exact, backend))
+        return _run(name, settings, rates, steps, (exact, backend))
 
 
 def moments_ladder(
@@ -84,6 +105,7 @@ def moments_ladder(
     num_levels: int,
     *,
     tail_fraction: float = 0.5,
+    exact: bool = True,
     backend: Backend = "auto",
 ) -> Moments:
     """Return the moments after 1, 2, 4, ... steps: what one doubling passes through.
@@ -94,6 +116,9 @@ def moments_ladder(
         rates: p h of the directions, shape (n,).
         num_levels: How many numbers of steps.
         tail_fraction: What a tail average takes.
+        exact: Whether means that have all but vanished keep their digits, for a third
+            more time. Otherwise they are right to 1e-15 of the start, which shows in
+            a loss where there is next to no noise.
         backend: numpy, numba, or whichever is there.
 
     Returns:
@@ -101,8 +126,7 @@ def moments_ladder(
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if name != "sgd" and not name.endswith("average"):
-            top = np.full(settings.lr.shape, 2**num_levels - 1, dtype=np.int64)
-            return _run(name, settings, rates, top, num_levels, backend)
+            return _ladder(name, settings, rates, num_levels, (exact, backend))
         rungs = [
             moments_after(
                 name,
@@ -110,6 +134,7 @@ def moments_ladder(
                 rates,
                 np.full(settings.lr.shape, 2**level, dtype=np.int64),
                 tail_fraction=tail_fraction,
+                exact=exact,
                 backend=backend,
             )
             for level in range(num_levels)
@@ -118,19 +143,9 @@ def moments_ladder(
         return Moments(np.stack(means), np.stack(variances))
 
 
-def sgd_moments(lr: FloatArray, rates: FloatArray, steps: IntArray) -> Moments:
-    r"""Return SGD's moments in closed form.
-
-    .. math:: a = (1 - x)^k, \quad S = lr^2 \frac{1 - (1 - x)^{2k}}{x (2 - x)}
-    """
-    x = lr[:, None] * rates
-    # 1 - x is exact from 1/2 on; below it log1p keeps the digits of x.
-    log = np.where(x < 0.5, np.log1p(-np.minimum(x, 0.5)), np.log(np.abs(1 - x)))
-    power = steps[:, None] * log
-    mean = np.where((x > 1) & (steps[:, None] % 2 == 1), -1, 1) * np.exp(power)
-    edge = np.where(x == 2, 1.0, x * (2 - x))
-    spread = np.where(x == 2, steps[:, None], -np.expm1(2 * power) / edge)
-    return Moments(mean, lr[:, None] ** 2 * spread)
+def num_averaged(share: float, steps: IntArray) -> IntArray:
+    """Return how many of the last steps are in an average: at least one."""
+    return np.maximum(1, np.round(share * steps)).astype(np.int64)
 
 
 def _average(
@@ -138,13 +153,13 @@ def _average(
     rates: FloatArray,
     steps: IntArray,
     share: float,
-    backend: Backend,
+    how: tuple[bool, Backend],
 ) -> Moments:
     """Return the moments of the mean of the last `share` of SGD's iterates."""
-    tail = np.maximum(1, np.round(share * steps)).astype(np.int64)
-    total = _run("average", settings, rates, tail, 0, backend)
-    mean, variance = total.mean[0] / tail[:, None], total.variance[0]
-    variance = variance / tail[:, None].astype(float) ** 2
+    tail = num_averaged(share, steps)
+    total = _run("average", settings, rates, tail, how)
+    count = tail[:, None].astype(float)
+    mean, variance = total.mean / count, total.variance / count**2
     before = (steps - tail).astype(np.int64)
     if not before.any():
         return Moments(mean, variance)
@@ -152,28 +167,79 @@ def _average(
     return Moments(mean * ahead.mean, variance + mean**2 * ahead.variance)
 
 
+def carry(
+    layout: Layout,
+    co: Coefficients,
+    rates: FloatArray,
+    row: FloatArray,
+    steps: IntArray,
+    exact: bool = True,
+    backend: Backend = "auto",
+) -> Carried:
+    """Return rows carried back through `steps` steps of m runs, by doubling.
+
+    Args:
+        layout: Whether there is a buffer d and whether y is read; SGD alone is neither
+            and has :func:`sgd_moments`.
+        co: What the steps are made of.
+        rates: p h of the directions, shape (n,).
+        row: How x, then d and y where there are any, are read at the end, d as torch
+            holds it. Shape (r, m, n).
+        steps: Of each run, 0 or more. Shape (m,).
+        exact: As for :func:`moments_after`.
+        backend: numpy, numba, or whichever is there.
+
+    Returns:
+        How the state before the steps is read, and the noise on the way.
+    """
+    kernels = compiled(backend)
+    if kernels is not None:
+        return kernels.carry(layout, co, rates, row, steps, exact)
+    return doubling.carry(_stretch(layout, co, rates, exact), row, steps)
+
+
 def _run(
     name: OptimizerName,
     settings: Settings,
     rates: FloatArray,
     steps: IntArray,
-    levels: int,
-    backend: Backend,
+    how: tuple[bool, Backend],
 ) -> Moments:
+    layout, begin = layout_of(name), begin_of(name)
     co = coefficients(name, settings)
-    begin = 1.0 if name.endswith("ema") else 0.0
+    unit = doubling.unit_row(layout, rates.size)
+    shape = (unit.shape[0], settings.lr.size, rates.size)
+    row = np.broadcast_to(unit[:, None], shape)
+    found = carry(layout, co, rates, row, steps, *how)
+    return Moments(found.row[0] + begin * found.row[-1], found.variance)
+
+
+def _ladder(
+    name: OptimizerName,
+    settings: Settings,
+    rates: FloatArray,
+    num_levels: int,
+    how: tuple[bool, Backend],
+) -> Moments:
+    layout, begin = layout_of(name), begin_of(name)
+    co = coefficients(name, settings)
+    exact, backend = how
     kernels = compiled(backend)
     if kernels is not None:
-        return kernels.run(
-            co, rates, (has_buffer(name), reads_apart(name)), begin, steps, levels
-        )
-    if not reads_apart(name):
-        stretch = doubling.stretch_xd(co, rates)
-    elif has_buffer(name):
-        stretch = doubling.stretch_xdy(co, rates, begin)
-    else:
-        stretch = doubling.stretch_xy(co, rates, begin)
-    if levels:
-        return doubling.ladder(stretch, levels)
-    found = doubling.moments(stretch, steps)
-    return Moments(found.mean[None], found.variance[None])
+        return kernels.ladder(layout, co, rates, begin, num_levels, exact)
+    unit = doubling.unit_row(layout, rates.size)
+    stretch = _stretch(layout, co, rates, exact)
+    return doubling.ladder(stretch, unit, begin, num_levels)
+
+
+def _stretch(
+    layout: Layout, co: Coefficients, rates: FloatArray, exact: bool
+) -> doubling.Stretch:
+    match layout:
+        case (True, False):
+            stretch = doubling.stretch_xd(co, rates)
+        case (True, True):
+            stretch = doubling.stretch_xdy(co, rates)
+        case _:
+            stretch = doubling.stretch_xy(co, rates)
+    return replace(stretch, exact=exact)

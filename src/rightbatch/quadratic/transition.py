@@ -29,6 +29,9 @@ import numpy as np
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
 from rightbatch.quadratic.spectrum import FloatArray
 
+Layout = tuple[bool, bool]
+"""Whether there is a buffer d, and whether the loss is read apart, at y."""
+
 
 class Settings(NamedTuple):
     """Settings of m runs of one optimizer, each of shape (m,).
@@ -71,14 +74,14 @@ def settings_of(optimizer: Optimizer) -> Settings:
     )
 
 
-def has_buffer(name: OptimizerName) -> bool:
-    """Return whether the state has a momentum buffer."""
-    return name.startswith(("momentum", "nesterov"))
+def layout_of(name: OptimizerName) -> Layout:
+    """Return what the state of an optimizer is made of."""
+    return name.startswith(("momentum", "nesterov")), name.endswith(("ema", "average"))
 
 
-def reads_apart(name: OptimizerName) -> bool:
-    """Return whether the loss is read apart from the parameter, at y."""
-    return name.endswith(("ema", "average"))
+def begin_of(name: OptimizerName) -> float:
+    """Return where y starts, in units of x_0: a sum starts at zero."""
+    return 1.0 if name.endswith("ema") else 0.0
 
 
 def coefficients(name: OptimizerName, settings: Settings) -> Coefficients:
@@ -110,7 +113,13 @@ def change(lr: Any, gap: Any, nesterov: Any, rate: Any) -> Any:
     x = lr * rate
     turned = (nu * x > 2 - gap) * 1.0
     plain = 1 - turned
-    edge = 2 * (2 - gap) - nu * x
+    # The distance to the edge, 2 (2 - gap) - nu x: `both` adds two exact terms, `lost`
+    # is what that rounds off, so that its digits are right where little remains.
+    level = 1 - nesterov * x
+    past = (2 * nesterov - 1) * x
+    both = 4 * level + past
+    lost = past - (both - 4 * level)
+    edge = (both - 2 * gap * level) + lost
     far = (1 + 3 * momentum) / nu
     return (
         -(turned * (pull / nu * edge) + plain * (pull * x)),
@@ -122,3 +131,25 @@ def change(lr: Any, gap: Any, nesterov: Any, rate: Any) -> Any:
         turned * (2 / nu),
         turned,
     )
+
+
+def turn(x: Any, d: Any, lr: Any, shift: Any, turned: Any) -> Any:
+    """Return a row (x, d) that reads the state where its step is turned around.
+
+    Args:
+        x: How x is read.
+        d: How d is read, as torch holds it.
+        lr: Learning rate.
+        shift: As :func:`change` returns it, d at the start.
+        turned: As :func:`change` returns it.
+
+    Returns:
+        How x and the other d are read; the same where the step is not turned around.
+    """
+    other = d / (turned * lr + (1 - turned))
+    return x - shift * other, other
+
+
+def turn_back(x: Any, d: Any, lr: Any, shift: Any, turned: Any) -> Any:
+    """Return the row that :func:`turn` was given."""
+    return x + shift * d, d * (turned * lr + (1 - turned))

@@ -4,20 +4,14 @@ The file holds its style, its script, plotly.js and the document itself, and ask
 network for nothing: a content security policy forbids it to.
 """
 
-import json
-import os
 from collections.abc import Mapping
-from functools import cache
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rightbatch._checks import writable_path
-from rightbatch.errors import InputError, RightbatchError
-from rightbatch.reporting import sections, style, whatif
+from rightbatch.errors import InputError
+from rightbatch.reporting import page, sections, whatif
 from rightbatch.reporting.figures import charts
-from rightbatch.reporting.formats import field, is_number
+from rightbatch.reporting.formats import field
 
 Document = Mapping[str, Any]
 SCHEMA = 1
@@ -30,10 +24,6 @@ _COMMANDS = {
     "runs": ("runs",),
     "cluster": ("best",),
 }
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
 
 
 def check_document(document: Any) -> Document:
@@ -100,22 +90,7 @@ def write_html(document: Document, path: str | Path) -> Path:
         InputError: The document is not a result, or the path cannot be written.
         RightbatchError: The disk failed or is full; an older file is kept.
     """
-    content = render_html(document).encode("utf-8", errors="xmlcharrefreplace")
-    path = writable_path("report", path)
-    is_device = path.exists() and not path.is_file()
-    beside = path if is_device else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(content)
-        if not is_device:
-            beside.replace(path)
-    except OSError as error:
-        if not is_device:
-            beside.unlink(missing_ok=True)
-        raise RightbatchError(
-            f"report: {path} could not be written: {error.strerror}.",
-            "nothing was changed; free some space or name another file",
-        ) from error
-    return path
+    return page.write_page(render_html(document), path)
 
 
 def render_html(document: Any) -> str:
@@ -148,83 +123,15 @@ def _page(document: Document) -> str:
     headline, rest = sections.headline(document, made)
     model = whatif.what_if(document)
     panel = "" if model is None else whatif.panel(model)
-    # The script with the figures' data comes before the code that draws them.
-    data = {chart.name: chart.drawing.to_dict() for chart in made}
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{escape(headline)} · rightbatch</title>",
-            f"<style>\n{_colors()}\n{_resource('report.css')}</style>\n</head>\n<body>",
-            '<a class="skip" href="#main">Skip to the result</a>',
-            sections.header(document, headline, rest),
-            '<main id="main">',
-            *sections.sections(document, made, panel),
-            "</main>",
-            "<footer><p>One file, made by rightbatch; it loads nothing from anywhere.",
-            "</p></footer>",
-            _json_script("result", _finite(document)),
-            _json_script("figures", _finite(data)),
-            _json_script("dark-of", style.dark_of()),
-            f"<script>{_plotly()}</script>",
-            f"<script>\n{_resource('report.js')}</script>",
-            *([] if model is None else _panel_scripts(model)),
-            "</body>\n</html>\n",
-        ]
-    )
+    body = [
+        sections.header(document, headline, rest),
+        *sections.sections(document, made, panel),
+    ]
+    scripts = () if model is None else _panel_scripts(model)
+    return page.page(headline, body, document, made, scripts=scripts)
 
 
 def _panel_scripts(model: Mapping[str, Any]) -> list[str]:
     names = ("laws.js", "drawing.js", "panel.js")
-    scripts = [f"<script>\n{_resource(name)}</script>" for name in names]
-    return [_json_script("what-if", _finite(model)), *scripts]
-
-
-def _colors() -> str:
-    light, dark = (
-        "".join(f"--{name}:{shade[side]};" for name, shade in style.PALETTE.items())
-        for side in (0, 1)
-    )
-    return (
-        f":root{{color-scheme:light;{light}}}\n"
-        "@media screen and (prefers-color-scheme:dark){"
-        f':root:not([data-theme="light"]){{color-scheme:dark;{dark}}}}}\n'
-        f'@media screen{{:root[data-theme="dark"]{{color-scheme:dark;{dark}}}}}'
-    )
-
-
-def _json_script(name: str, value: Any) -> str:
-    # An escaped "<" is the same JSON, and cannot end the script or open a comment.
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    text = text.replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}-data">{text}</script>'
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        pairs: Mapping[Any, Any] = value
-        return {str(key): _finite(item) for key, item in pairs.items()}
-    if isinstance(value, (list, tuple)):
-        items: list[Any] | tuple[Any, ...] = value
-        return [_finite(item) for item in items]
-    if isinstance(value, float):
-        return value if is_number(value) else None
-    return value
-
-
-@cache
-def _resource(name: str) -> str:
-    return files("rightbatch.reporting").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    # The package alone, to find its file: loading its figures would take longer than
-    # all that is done here.
-    import plotly
-
-    script = files(plotly).joinpath("package_data", "plotly.min.js")
-    text = script.read_text(encoding="utf-8")
-    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    scripts = [f"<script>\n{page.resource(name)}</script>" for name in names]
+    return [page.json_script("what-if", model), *scripts]

@@ -1,6 +1,5 @@
 """The parts of a report: each takes the document and returns escaped HTML."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -24,11 +23,16 @@ from rightbatch.reporting.formats import (
     times,
 )
 from rightbatch.reporting.marks import Chart
-from rightbatch.reporting.sheet import Sheet
+from rightbatch.reporting.page import (
+    figure,
+    folded,
+    save_button,
+    section,
+    table,
+    words,
+)
 
 Document = Mapping[str, Any]
-_FEW_NOTES = 5  # shown unfolded
-_UNIT = re.compile(r"(?<=\d) (?=(?:µs|ms|min|s|h|%)(?!\w))")
 
 
 def headline(document: Document, made: list[Chart]) -> tuple[str, str]:
@@ -57,11 +61,11 @@ def header(document: Document, title: str, rest: str) -> str:
     fits = entries(document, "convergence")
     targets = [label(fit["target"]) for fit in fits if field(fit, "target") is not None]
     about += [f"target {', '.join(targets)}"] if targets else []
-    lead = f'<p class="lead">{_words(rest)}</p>' if rest else ""
+    lead = f'<p class="lead">{words(rest)}</p>' if rest else ""
     return (
         f'<header>\n<p class="about">{escape(" · ".join(about))}</p>\n'
         '<button id="theme" type="button" hidden>Dark</button>\n'
-        f"<h1>{_words(title)}</h1>\n{lead}{_key_numbers(document)}</header>"
+        f"<h1>{words(title)}</h1>\n{lead}{_key_numbers(document)}</header>"
     )
 
 
@@ -114,46 +118,34 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     compared = entries(document, "comparisons")
     yield _warnings(document, fits)
     if document["command"] == "cluster":
-        yield _section("Mix", [_table(sheet) for sheet in cluster_sheets(document)])
+        yield section("Mix", [table(sheet) for sheet in cluster_sheets(document)])
     again = "The same with the measured step times in place of their law"
-    yield _section(
+    yield section(
         "Plan",
         [
-            *([_table(tables.plan_sheet(plan), "plan")] if plan else []),
-            *([_table(tables.plan_sheet(measured, again), "plan")] if measured else []),
-            *([_table(comparison_sheet(compared))] if compared else []),
-            *([_table(tables.verification_sheet(checks))] if checks else []),
+            *([table(tables.plan_sheet(plan), "plan")] if plan else []),
+            *([table(tables.plan_sheet(measured, again), "plan")] if measured else []),
+            *([table(comparison_sheet(compared))] if compared else []),
+            *([table(tables.verification_sheet(checks))] if checks else []),
         ],
     )
     yield panel
-    yield _section("Figures", [_figure(chart) for chart in made])
+    yield section("Figures", [figure(chart) for chart in made])
     loss_laws, definitions = tables.loss_law_sheet(fits), definitions_sheet(fits)
-    yield _section(
+    yield section(
         "Fitted laws",
         [
-            *([_table(tables.fit_sheet(fits))] if fits else []),
-            *([_table(loss_laws)] if loss_laws.rows else []),
-            *([_folded(definitions)] if definitions.rows else []),
-            *([_table(tables.step_time_sheet(step_time))] if step_time else []),
+            *([table(tables.fit_sheet(fits))] if fits else []),
+            *([table(loss_laws)] if loss_laws.rows else []),
+            *([folded(definitions)] if definitions.rows else []),
+            *([table(tables.step_time_sheet(step_time))] if step_time else []),
         ],
     )
     runs = entries(document, "runs")
     sheets = [tables.points_sheet(fits), tables.times_sheet(timings)]
     sheets.append(tables.runs_sheet(runs))
-    yield _section("Measurements", [_folded(sheet) for sheet in sheets if sheet.rows])
+    yield section("Measurements", [folded(sheet) for sheet in sheets if sheet.rows])
     yield _settings(document)
-
-
-def _section(title: str, parts: list[str]) -> str:
-    if not parts:
-        return ""
-    name = title.lower().replace(" ", "-")
-    body = "\n".join(parts)
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-title">\n'
-        f'<h2 id="{name}-title">{title}</h2>\n'
-        f'<div class="parts">{body}</div>\n</section>'
-    )
 
 
 def _warnings(document: Document, fits: list[dict[str, Any]]) -> str:
@@ -169,58 +161,6 @@ def _warnings(document: Document, fits: list[dict[str, Any]]) -> str:
     )
 
 
-def _figure(chart: Chart) -> str:
-    name, title = escape(chart.name), escape(chart.title)
-    return (
-        f'<figure id="{name}"><h3>{_words(chart.title)}</h3>'
-        f'<div class="plot" data-figure="{name}" role="img" aria-label="{title}">'
-        "<noscript>The figure needs JavaScript; its numbers are below.</noscript></div>"
-        f"<figcaption>{escape(chart.caption)}{_numbers(chart)}</figcaption></figure>"
-    )
-
-
-def _numbers(chart: Chart) -> str:
-    if chart.sheet is None or not chart.sheet.rows:
-        return ""
-    return (
-        '<details class="numbers"><summary>Numbers</summary>'
-        f"{_table(chart.sheet)}</details>"
-    )
-
-
-def _table(sheet: Sheet, kind: str = "") -> str:
-    heads = "".join(
-        f'<th scope="col" class="{column.align}">{escape(column.heading)}</th>'
-        for column in sheet.columns
-    )
-    rows = "\n".join(f"<tr>{_cells(sheet, row)}</tr>" for row in sheet.rows)
-    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in sheet.notes)
-    if len(sheet.notes) > _FEW_NOTES:
-        many = count(len(sheet.notes))
-        notes = f"<details><summary>Advice, {many} lines</summary>{notes}</details>"
-    caption = escape(sheet.caption)
-    return (
-        f'<div class="table {kind}"><div class="scroll" role="region" tabindex="0" '
-        f'aria-label="{caption}"><table><caption><span>{caption}</span></caption>'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
-        f"{notes}</div>"
-    )
-
-
-def _cells(sheet: Sheet, row: tuple[str, ...]) -> str:
-    cells: list[str] = []
-    for place, (column, text) in enumerate(zip(sheet.columns, row, strict=True)):
-        tag = 'th scope="row"' if place == 0 else "td"
-        cells.append(f'<{tag} class="{column.align}">{escape(text)}</{tag[:2]}>')
-    return "".join(cells)
-
-
-def _folded(sheet: Sheet) -> str:
-    rows = "1 row" if len(sheet.rows) == 1 else f"{count(len(sheet.rows))} rows"
-    summary = f"{escape(sheet.caption)}, {rows}"
-    return f"<details><summary>{summary}</summary>{_table(sheet)}</details>"
-
-
 def _settings(document: Document) -> str:
     parts = {**(field(document, "inputs") or {})}
     parts |= {
@@ -230,13 +170,5 @@ def _settings(document: Document) -> str:
         f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(label(value))}</dd>"
         for key, value in parts.items()
     )
-    save = (
-        '<p><button id="save" type="button" hidden>Save the result as JSON</button></p>'
-    )
     settings = f'<dl class="settings">{rows}</dl>' if rows else ""
-    return _section("Settings", [f"<div>{settings}{save}</div>"])
-
-
-def _words(text: str) -> str:
-    # A number and its unit stay on one line.
-    return _UNIT.sub("\N{NO-BREAK SPACE}", escape(text))
+    return section("Settings", [f"<div>{settings}{save_button()}</div>"])
