@@ -37,7 +37,7 @@ sys.path.remove(str(Path(__file__).resolve().parent))
 from rightbatch.quadratic import NoisyQuadratic, Spectrum
 from rightbatch.quadratic.binning import published_bins
 from rightbatch.quadratic.grids import search_grid
-from rightbatch.quadratic.piecewise import search_pieces
+from rightbatch.quadratic.schedules.piecewise import search_pieces
 from rightbatch.quadratic.search import search
 
 POWERS = (0.0, 0.25, 0.5, 0.75)

@@ -9,8 +9,9 @@ from rightbatch.cli import simulate_paper, simulate_results
 from rightbatch.cli.simulate_tuning import quickest_backend, read_optimizers
 from rightbatch.cli.spectrum_file import read_spectrum
 from rightbatch.errors import TableError
-from rightbatch.quadratic import Spectrum, powers
+from rightbatch.quadratic import Spectrum
 from rightbatch.quadratic.paper import PaperSetting, reproduce_paper
+from rightbatch.quadratic.recursions import powers
 from rightbatch.quadratic.table import Tuning
 
 CELL_KEYS = [

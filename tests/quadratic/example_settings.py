@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rightbatch.quadratic.transition import Settings
+from rightbatch.quadratic.recursions.transition import Settings
 
 RATES = np.array([1.0, 0.03, 1e-4])
 

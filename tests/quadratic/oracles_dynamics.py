@@ -53,6 +53,41 @@ def moments_by_responses(name, lr, momentum, decay, rates, checkpoints):
     return found
 
 
+def moments_of_all_by_responses(names, lr, momentum, decay, rates, checkpoints):
+    """Return what :func:`moments_by_responses` does, all optimizers in one array.
+
+    Row i is of optimizer `names[i]`; shapes (m, 1), rates (m, n). In place, for many
+    steps: the mean and the response are stepped side by side.
+    """
+    nesterov = np.array([[name.startswith("nesterov")] for name in names], LONG)
+    sums = np.array([[name == "average"] for name in names])
+    ema = np.array([[name.endswith("ema")] for name in names])
+    stay = np.where(sums, LONG(1), np.where(ema, decay, LONG(0)))
+    take = np.where(sums, LONG(1), 1 - stay)
+    ahead = np.where(nesterov > 0, momentum, LONG(1))
+    x, d, y, y_new = (np.zeros((2, *rates.shape), LONG) for _ in range(4))
+    x[0], y[0] = 1, np.where(ema, 1, 0)
+    gradient, variance = rates * x, np.zeros_like(rates)
+    gradient[1] = 1  # the response starts with a noise of one, at rest
+    found = {}
+    for k in range(1, max(checkpoints) + 1):
+        d *= momentum
+        d += gradient
+        gradient *= nesterov
+        gradient += ahead * d
+        gradient *= lr
+        x -= gradient
+        y *= stay
+        np.multiply(x, take, out=y_new)
+        y += y_new
+        variance += y[1] * y[1]
+        np.multiply(x, rates, out=gradient)
+        if k in checkpoints:
+            count = np.where(sums, LONG(k), LONG(1))
+            found[k] = y[0] / count, variance / count**2
+    return found
+
+
 def moments_by_stepping(optimizer, lrs, rates, noises, start, begin=0):
     """Return E y^2 after schedules: the matrix of second moments, step by step.
 

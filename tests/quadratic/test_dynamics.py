@@ -22,7 +22,7 @@ from rightbatch.quadratic.dynamics import (
     loss_ladder,
     loss_parts,
 )
-from rightbatch.quadratic.transition import Settings, settings_of
+from rightbatch.quadratic.recursions.transition import Settings, settings_of
 
 RUNS, Z_BOUND = 20_000, 4.5  # 8 optimizers by 4 steps: passed once in 5000 suites
 

@@ -12,8 +12,8 @@ from rightbatch.quadratic import (
 )
 from rightbatch.quadratic.binning import published_bins
 from rightbatch.quadratic.dynamics import loss_after, loss_parts
+from rightbatch.quadratic.recursions.transition import Settings
 from rightbatch.quadratic.search import search
-from rightbatch.quadratic.transition import Settings
 
 BINS = published_bins(Spectrum.inverse(10_000))
 BATCH_SIZES = [4.0**k for k in range(1, 11)]

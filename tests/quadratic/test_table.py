@@ -7,8 +7,8 @@ from rightbatch.errors import InputError
 from rightbatch.quadratic import Noise, NoisyQuadratic, Spectrum
 from rightbatch.quadratic.bounds import bayes_steps, max_likelihood_steps
 from rightbatch.quadratic.grids import Grid, search_grid
-from rightbatch.quadratic.piecewise import search_pieces
-from rightbatch.quadratic.schedules import schedule_named
+from rightbatch.quadratic.schedules.piecewise import search_pieces
+from rightbatch.quadratic.schedules.shapes import schedule_named
 from rightbatch.quadratic.search import search
 from rightbatch.quadratic.table import Tuning, steps_table, table_cells
 

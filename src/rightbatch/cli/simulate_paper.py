@@ -10,7 +10,7 @@ from rightbatch.cli.output import Output
 from rightbatch.cli.simulate_tuning import BACKENDS
 from rightbatch.errors import InputError, InterruptedRunError
 from rightbatch.quadratic.paper import Paper, reproduce_paper
-from rightbatch.quadratic.powers import Backend, compiled
+from rightbatch.quadratic.recursions.powers import Backend, compiled
 
 _BESIDE = ("paper", "report", "backend", "json", "quiet", "no_progress")
 

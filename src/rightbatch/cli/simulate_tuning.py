@@ -12,8 +12,8 @@ from rightbatch.cli.options import parse_numbers, parse_positive
 from rightbatch.errors import InputError
 from rightbatch.quadratic import OPTIMIZERS, OptimizerName
 from rightbatch.quadratic.grids import NO_SETTING, Grid
-from rightbatch.quadratic.powers import Backend, compiled
-from rightbatch.quadratic.schedules import EqualPieces, Shape, schedule_named
+from rightbatch.quadratic.recursions.powers import Backend, compiled
+from rightbatch.quadratic.schedules.shapes import EqualPieces, Shape, schedule_named
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.table import SEARCHES, SearchName, Tuning
 

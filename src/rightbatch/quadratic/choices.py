@@ -16,8 +16,8 @@ from rightbatch.quadratic.curves import (
     steps_curve,
 )
 from rightbatch.quadratic.optimizers import OPTIMIZERS, OptimizerName
-from rightbatch.quadratic.powers import Backend
 from rightbatch.quadratic.problem import NoisyQuadratic
+from rightbatch.quadratic.recursions.powers import Backend
 
 POWERS: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
 """Of the preconditioner, as in the paper."""

@@ -13,8 +13,8 @@ from rightbatch.convergence.profile import best_law
 from rightbatch.convergence.runs import group_runs
 from rightbatch.errors import InputError
 from rightbatch.quadratic.optimizers import OptimizerName
-from rightbatch.quadratic.powers import Backend
 from rightbatch.quadratic.problem import NoisyQuadratic
+from rightbatch.quadratic.recursions.powers import Backend
 from rightbatch.quadratic.search import Found, search
 from rightbatch.quadratic.spectrum import FloatArray
 

@@ -16,12 +16,16 @@ from numpy.typing import ArrayLike
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.quadratic.doubling import IntArray, Moments
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
-from rightbatch.quadratic.powers import Backend, moments_after, moments_ladder
 from rightbatch.quadratic.problem import NoisyQuadratic, refuse_label_noise
+from rightbatch.quadratic.recursions.doubling import IntArray, Moments
+from rightbatch.quadratic.recursions.powers import (
+    Backend,
+    moments_after,
+    moments_ladder,
+)
+from rightbatch.quadratic.recursions.transition import Settings, settings_of
 from rightbatch.quadratic.spectrum import FloatArray
-from rightbatch.quadratic.transition import Settings, settings_of
 
 
 class LossParts(NamedTuple):
@@ -108,8 +112,8 @@ def loss_parts(
         settings: Of m runs.
         steps: Of each, at least 1. Shape (m,).
         tail_fraction: What a tail average takes.
-        exact: As for :func:`rightbatch.quadratic.powers.moments_after`: False is
-            faster, and as good where the noise is more than 1e-10 of the loss.
+        exact: False is faster, and as good where the noise is more than 1e-10 of the
+            loss.
         backend: numpy, numba, or whichever is there.
 
     Returns:
@@ -145,8 +149,8 @@ def loss_ladder(
         settings: Of m runs.
         num_levels: How many numbers of steps.
         tail_fraction: What a tail average takes.
-        exact: As for :func:`rightbatch.quadratic.powers.moments_after`: False is
-            faster, and as good where the noise is more than 1e-10 of the loss.
+        exact: False is faster, and as good where the noise is more than 1e-10 of the
+            loss.
         backend: numpy, numba, or whichever is there.
 
     Returns:

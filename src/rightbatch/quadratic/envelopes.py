@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.quadratic.doubling import IntArray
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
-from rightbatch.quadratic.powers import Backend, moments_after, num_averaged
 from rightbatch.quadratic.problem import NoisyQuadratic
+from rightbatch.quadratic.recursions.doubling import IntArray
+from rightbatch.quadratic.recursions.powers import Backend, moments_after, num_averaged
+from rightbatch.quadratic.recursions.transition import Settings, settings_of
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.steady_state import Characteristic, characteristic
-from rightbatch.quadratic.transition import Settings, settings_of
 
 
 class Points(NamedTuple):

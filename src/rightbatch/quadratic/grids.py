@@ -23,14 +23,18 @@ from numpy.typing import NDArray
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.quadratic.optimizers import OPTIMIZERS, Optimizer, OptimizerName
-from rightbatch.quadratic.powers import Backend, moments_after, moments_ladder
 from rightbatch.quadratic.problem import (
     NoisyQuadratic,
     check_target,
     refuse_label_noise,
 )
+from rightbatch.quadratic.recursions.powers import (
+    Backend,
+    moments_after,
+    moments_ladder,
+)
+from rightbatch.quadratic.recursions.transition import Settings
 from rightbatch.quadratic.spectrum import FloatArray, frozen_array
-from rightbatch.quadratic.transition import Settings
 
 IntArray = NDArray[np.int64]
 

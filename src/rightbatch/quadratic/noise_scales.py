@@ -14,10 +14,10 @@ import numpy as np
 
 from rightbatch import _checks
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
-from rightbatch.quadratic.powers import Backend, moments_after
 from rightbatch.quadratic.problem import NoisyQuadratic, refuse_label_noise
+from rightbatch.quadratic.recursions.powers import Backend, moments_after
+from rightbatch.quadratic.recursions.transition import Settings, settings_of
 from rightbatch.quadratic.spectrum import FloatArray
-from rightbatch.quadratic.transition import Settings, settings_of
 
 _LOOKS = 400  # at most, along a run; the mean is a trapezoid between them
 

@@ -8,19 +8,19 @@ rule out what they can, and every step that they cannot is looked at.
 import numpy as np
 
 from rightbatch import _checks
-from rightbatch.quadratic.doubling import IntArray
 from rightbatch.quadratic.envelopes import Envelope
 from rightbatch.quadratic.optimizers import Optimizer
-from rightbatch.quadratic.powers import Backend, walker
 from rightbatch.quadratic.problem import (
     NoisyQuadratic,
     check_target,
     refuse_label_noise,
 )
+from rightbatch.quadratic.recursions.doubling import IntArray
+from rightbatch.quadratic.recursions.powers import Backend, walker
+from rightbatch.quadratic.recursions.stepping import Course, first_moments, memory_of
+from rightbatch.quadratic.recursions.transition import layout_of
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.steady_state import steady_state_moments
-from rightbatch.quadratic.stepping import Course, first_moments, memory_of
-from rightbatch.quadratic.transition import layout_of
 
 _NEAR = 8192  # steps taken one by one
 _CHUNK = 1024  # of them at once

@@ -13,21 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.quadratic.closed_forms import sgd_moments
-from rightbatch.quadratic.doubling import IntArray, Moments, unit_row
 from rightbatch.quadratic.dynamics import check_steps, loss_after
 from rightbatch.quadratic.optimizers import Optimizer
-from rightbatch.quadratic.powers import Backend, carry, num_averaged, walker
 from rightbatch.quadratic.problem import NoisyQuadratic, refuse_label_noise
-from rightbatch.quadratic.spectrum import FloatArray
-from rightbatch.quadratic.stepping import Course, first_moments, memory_of
-from rightbatch.quadratic.transition import (
+from rightbatch.quadratic.recursions.closed_forms import sgd_moments
+from rightbatch.quadratic.recursions.doubling import IntArray, Moments, unit_row
+from rightbatch.quadratic.recursions.powers import Backend, carry, num_averaged, walker
+from rightbatch.quadratic.recursions.stepping import Course, first_moments, memory_of
+from rightbatch.quadratic.recursions.transition import (
     Settings,
     begin_of,
     coefficients,
     layout_of,
     settings_of,
 )
+from rightbatch.quadratic.spectrum import FloatArray
 
 _CHUNK = 4096  # steps kept at once; 84 directions of them are 3 MB
 

@@ -16,8 +16,8 @@ from rightbatch.quadratic.levels import with_levels
 from rightbatch.quadratic.measured import MeasuredProblem
 from rightbatch.quadratic.optimizers import OPTIMIZERS, Optimizer, OptimizerName
 from rightbatch.quadratic.passage import first_passage
-from rightbatch.quadratic.powers import Backend
 from rightbatch.quadratic.problem import NoisyQuadratic, check_target
+from rightbatch.quadratic.recursions.powers import Backend
 from rightbatch.quadratic.search import search
 from rightbatch.quadratic.spectrum import FloatArray
 

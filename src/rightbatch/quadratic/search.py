@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 
 from rightbatch import _checks
-from rightbatch.quadratic.descent import descend, polish
-from rightbatch.quadratic.doubling import IntArray
 from rightbatch.quadratic.dynamics import loss_ladder
 from rightbatch.quadratic.optimizers import OPTIMIZERS, Optimizer, OptimizerName
-from rightbatch.quadratic.powers import Backend
 from rightbatch.quadratic.problem import (
     NoisyQuadratic,
     check_target,
     refuse_label_noise,
 )
-from rightbatch.quadratic.ripples import best_valley, borrow
+from rightbatch.quadratic.recursions.doubling import IntArray
+from rightbatch.quadratic.recursions.powers import Backend
+from rightbatch.quadratic.recursions.transition import Settings
 from rightbatch.quadratic.spectrum import FloatArray
-from rightbatch.quadratic.transition import Settings
-from rightbatch.quadratic.tuning_space import Cells, Space
+from rightbatch.quadratic.tuning.descent import descend, polish
+from rightbatch.quadratic.tuning.ripples import best_valley, borrow
+from rightbatch.quadratic.tuning.tuning_space import Cells, Space
 
 MOST_LEVELS = 36
 """Steps up to 2^36 are looked at; what needs more counts as unreachable."""

@@ -6,12 +6,12 @@ from typing import Any, Literal, get_args
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.quadratic.grids import Grid
-from rightbatch.quadratic.growth import GrownBatch
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
-from rightbatch.quadratic.piecewise import PiecewiseSchedule
-from rightbatch.quadratic.powers import Backend
-from rightbatch.quadratic.schedule_search import ShapedSchedule
-from rightbatch.quadratic.schedules import EqualPieces, Shape
+from rightbatch.quadratic.recursions.powers import Backend
+from rightbatch.quadratic.schedules.growth import GrownBatch
+from rightbatch.quadratic.schedules.piecewise import PiecewiseSchedule
+from rightbatch.quadratic.schedules.schedule_search import ShapedSchedule
+from rightbatch.quadratic.schedules.shapes import EqualPieces, Shape
 
 SearchName = Literal["continuous", "grid"]
 SEARCHES: tuple[SearchName, ...] = get_args(SearchName)

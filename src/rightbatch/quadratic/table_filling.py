@@ -7,14 +7,14 @@ import numpy as np
 
 from rightbatch.quadratic.dynamics import loss_after
 from rightbatch.quadratic.grids import NO_SETTING, Grid, GridPoint, search_grid
-from rightbatch.quadratic.growth import grow_batch
 from rightbatch.quadratic.optimizers import Optimizer, OptimizerName
 from rightbatch.quadratic.passage import first_passage, settling
 from rightbatch.quadratic.pieces import Piece
-from rightbatch.quadratic.piecewise import PiecewiseSchedule, search_pieces
 from rightbatch.quadratic.problem import NoisyQuadratic
-from rightbatch.quadratic.schedule_search import search_shape
-from rightbatch.quadratic.schedules import EqualPieces, Shape
+from rightbatch.quadratic.schedules.growth import grow_batch
+from rightbatch.quadratic.schedules.piecewise import PiecewiseSchedule, search_pieces
+from rightbatch.quadratic.schedules.schedule_search import search_shape
+from rightbatch.quadratic.schedules.shapes import EqualPieces, Shape
 from rightbatch.quadratic.search import search
 from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.steady_state import steady_state_risk

@@ -24,7 +24,7 @@ from rightbatch.quadratic.paper.risk_figures import risk_figures
 from rightbatch.quadratic.paper.schedule_claims import judge_schedules
 from rightbatch.quadratic.paper.schedule_figures import schedule_figures
 from rightbatch.quadratic.paper.steps_figures import steps_figures
-from rightbatch.quadratic.powers import Backend
+from rightbatch.quadratic.recursions.powers import Backend
 
 SOURCE = (
     "Zhang, Li, Nado, Martens, Sachdeva, Dahl, Shallue, Grosse: Which Algorithmic "

@@ -18,11 +18,11 @@ from rightbatch.quadratic.curves import (
     steps_curve,
 )
 from rightbatch.quadratic.grids import search_grid
-from rightbatch.quadratic.growth import GrownBatch, grow_batch
 from rightbatch.quadratic.optimizers import OptimizerName
-from rightbatch.quadratic.piecewise import PiecewiseSchedule, search_pieces
-from rightbatch.quadratic.powers import Backend
 from rightbatch.quadratic.problem import Noise, NoisyQuadratic
+from rightbatch.quadratic.recursions.powers import Backend
+from rightbatch.quadratic.schedules.growth import GrownBatch, grow_batch
+from rightbatch.quadratic.schedules.piecewise import PiecewiseSchedule, search_pieces
 from rightbatch.quadratic.search import Found
 from rightbatch.quadratic.spectrum import FloatArray, Spectrum
 

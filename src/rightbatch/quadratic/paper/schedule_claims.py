@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rightbatch.quadratic.growth import GrownBatch
 from rightbatch.quadratic.optimizers import OptimizerName
 from rightbatch.quadratic.paper.claims import Claim, Condition, Evidence, Kind, said
 from rightbatch.quadratic.paper.results import (
@@ -14,6 +13,7 @@ from rightbatch.quadratic.paper.results import (
     StepsTable,
 )
 from rightbatch.quadratic.paper.rules import Names, Reader, Rule, by_power
+from rightbatch.quadratic.schedules.growth import GrownBatch
 
 _LINEAR = (0.9, 1.1)  # slopes that count as linear
 _FLAT = 0.1

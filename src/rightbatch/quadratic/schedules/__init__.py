@@ -1,0 +1,1 @@
+"""Learning rates that change along the way, and batches that grow instead."""

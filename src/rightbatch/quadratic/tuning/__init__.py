@@ -1,0 +1,1 @@
+"""The search over an optimizer's settings: where it stands and how it moves."""
