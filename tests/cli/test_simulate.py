@@ -385,3 +385,20 @@ def test_numba_that_is_not_installed_is_asked_for_in_vain(rightbatch, monkeypatc
     powers.compiled.cache_clear()
     assert ended.code == 2
     assert "rightbatch[fast]" in ended.last_line
+
+
+def test_a_report_is_made_again_from_a_table_of_cells(rightbatch, tmp_path):
+    result = tmp_path / "cells.json"
+    result.write_text(rightbatch("simulate", *QUICK, "--json").out, encoding="utf-8")
+    page = tmp_path / "again.html"
+    ended = rightbatch("report", result, "-o", page)
+    assert ended.code == 0
+    assert "95,837" in page.read_text(encoding="utf-8")
+
+
+def test_a_result_without_cells_has_no_report(rightbatch, tmp_path):
+    result = tmp_path / "none.json"
+    result.write_text('{"schema": 1, "command": "simulate"}', encoding="utf-8")
+    ended = rightbatch("report", result)
+    assert ended.code == 2
+    assert "no table of cells" in ended.err.splitlines()[-1]

@@ -32,10 +32,24 @@ def run(
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     writable_path("--output", output)
     document = _read(result)
-    write_html(document, output)
+    if document.get("command") == "simulate":
+        _write_simulated(document, output)
+    else:
+        write_html(document, output)
     out.show(
         out.document({"result": str(result)}, report=str(output)), f"report: {output}"
     )
+
+
+def _write_simulated(document: dict[str, Any], output: Path) -> None:
+    if not document.get("cells") or "claims" in document:
+        raise InputError(
+            "report: nothing to show, no table of cells in the result of simulate.",
+            "simulate --paper writes its own report",
+        )
+    from rightbatch.reporting.simulate_report import write_simulate_report
+
+    write_simulate_report(output, document)
 
 
 def _read(path: Path) -> dict[str, Any]:

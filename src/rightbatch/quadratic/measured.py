@@ -33,7 +33,7 @@ class LeftOut:
         if not self.num_nodes:
             return "nothing left out"
         return (
-            f"{self.num_nodes} nodes left out, {self.weight:.6g} directions with "
+            f"{self.num_nodes} node{'s' * (self.num_nodes != 1)} left out, {self.weight:.6g} directions with "
             f"{100 * self.trace_share:.2g} % of the absolute trace"
         )
 
@@ -97,7 +97,7 @@ def from_measurements(
         ...     drop_below=0,
         ... )
         >>> print(measured.left_out)
-        1 nodes left out, 10 directions with 4.3 % of the absolute trace
+        1 node left out, 10 directions with 4.3 % of the absolute trace
         >>> measured.problem.initial_loss, round(float(measured.problem.start[0]), 3)
         (2.3, 0.2)
     """

@@ -22,7 +22,7 @@ _OPTIMIZERS = {
     "ema": style.color("third"),
     "momentum+ema": style.RAMP[-1].light,
 }
-_OTHERS = ("first", "second", "third", "alert")
+_OTHERS = ("alert", "second", "third", "first")
 _MOMENTUM_TICKS = ("0", "0.9", "0.99", "0.999", "0.9999")
 
 

@@ -8,7 +8,7 @@ from example_paper import claim, condition, paper, rows
 
 from rightbatch.quadratic.grids import search_grid
 from rightbatch.quadratic.paper.optimizer_claims import is_same, judge_optimizers
-from rightbatch.quadratic.paper.results import PaperSetting, StepsTable
+from rightbatch.quadratic.paper.results import PaperSetting, FittedTable
 
 SGD = (821, 3147, 18_000, 121_000)
 MOMENTUM = (36_500, 45_700, 85_400, 217_000)
@@ -26,7 +26,7 @@ def renamed(**new_names):
         (name, power): results.tuned.fits[new_names.get(name, name), power]
         for name, power in results.tuned.fits
     }
-    return replace(results, tuned=StepsTable(fits=fits))
+    return replace(results, tuned=FittedTable(fits=fits))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_claims_fall_where_averaging_does_what_momentum_does():
 def test_preconditioning_that_does_nothing_is_seen():
     results = paper().results
     fits = {(n, p): results.tuned.fits[n, 0.0] for n, p in results.tuned.fits}
-    found = verdicts(replace(results, tuned=StepsTable(fits=fits)))
+    found = verdicts(replace(results, tuned=FittedTable(fits=fits)))
     assert found[4] == "partly"  # isotropic noise was left as it is
     assert found[1] == "partly"
 

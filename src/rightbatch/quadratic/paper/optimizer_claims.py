@@ -11,7 +11,7 @@ from rightbatch.quadratic.paper.results import (
     WORDS,
     PaperResults,
     PaperSetting,
-    StepsTable,
+    FittedTable,
 )
 from rightbatch.quadratic.paper.rules import (
     Names,
@@ -55,24 +55,24 @@ def _perfect_scaling(results: PaperResults) -> Claim:
     setting = results.setting
     sizes = np.array(setting.batch_sizes)
 
-    def extra(table: StepsTable) -> Evidence:
+    def extra(table: FittedTable) -> Evidence:
         def value(name: OptimizerName, power: float) -> float:
             examples = sizes * table.steps(name, power)
             return float(examples[1] / examples[0] - 1)
 
         return by_power(setting, "percent", COMPARED, value)
 
-    def saved(table: StepsTable) -> Evidence:
+    def saved(table: FittedTable) -> Evidence:
         def value(name: OptimizerName, power: float) -> float:
             steps = table.steps(name, power)
             return float(1 - steps[-1] / steps[-2])
 
         return by_power(setting, "percent", COMPARED, value)
 
-    def critical(table: StepsTable) -> Evidence:
+    def critical(table: FittedTable) -> Evidence:
         return by_power(setting, "count", COMPARED, table.critical)
 
-    def flat(table: StepsTable, _: Evidence) -> bool:
+    def flat(table: FittedTable, _: Evidence) -> bool:
         curves = [table.steps(n, p) for n in COMPARED for p in setting.powers]
         return all(is_same(steps[-2], steps[-1]) for steps in curves)
 
@@ -128,11 +128,11 @@ def _rises(row: FloatArray) -> bool:
     return bool((np.diff(row) > 0).all())
 
 
-def _grows(_: StepsTable, found: Evidence) -> bool:
+def _grows(_: FittedTable, found: Evidence) -> bool:
     return _each_row(found, _rises)
 
 
-def _below_sgd(_: StepsTable, found: Evidence) -> bool:
+def _below_sgd(_: FittedTable, found: Evidence) -> bool:
     return bool((found.values < 1).all())
 
 
@@ -146,7 +146,7 @@ def _each_row(evidence: Evidence, holds: Callable[[FloatArray], bool]) -> bool:
 def _sgd_over(setting: PaperSetting, name: OptimizerName, at: int) -> Reader:
     """Return a reader of SGD's steps over those of another, at a place of the sizes."""
 
-    def read(table: StepsTable) -> Evidence:
+    def read(table: FittedTable) -> Evidence:
         def value(name: OptimizerName, power: float) -> float:
             return float(table.steps("sgd", power)[at] / table.steps(name, power)[at])
 
@@ -156,7 +156,7 @@ def _sgd_over(setting: PaperSetting, name: OptimizerName, at: int) -> Reader:
 
 
 def _more_of_sgd(setting: PaperSetting, name: OptimizerName, at: int) -> Reader:
-    def read(table: StepsTable) -> Evidence:
+    def read(table: FittedTable) -> Evidence:
         ratio = _sgd_over(setting, name, at)(table)
         rows = {key: tuple(v - 1 for v in row) for key, row in ratio.rows.items()}
         return Evidence(
@@ -167,7 +167,7 @@ def _more_of_sgd(setting: PaperSetting, name: OptimizerName, at: int) -> Reader:
 
 
 def _critical_over_sgd(setting: PaperSetting, name: OptimizerName) -> Reader:
-    def read(table: StepsTable) -> Evidence:
+    def read(table: FittedTable) -> Evidence:
         return by_power(
             setting,
             "times",
@@ -231,7 +231,7 @@ def _averaging(results: PaperResults) -> Claim:
     setting = results.setting
     first, last = setting.batch_sizes[0], setting.batch_sizes[-1]
 
-    def same(table: StepsTable, _: Evidence) -> bool:
+    def same(table: FittedTable, _: Evidence) -> bool:
         return all(
             is_same(table.steps("sgd", p)[-1], table.steps("ema", p)[-1])
             for p in setting.powers
@@ -278,7 +278,7 @@ def _averaging(results: PaperResults) -> Claim:
 def _gain_over_none(setting: PaperSetting, names: Names) -> Reader:
     """Return a reader of steps without preconditioner over those with, at small B."""
 
-    def read(table: StepsTable) -> Evidence:
+    def read(table: FittedTable) -> Evidence:
         def value(name: OptimizerName, power: float) -> float:
             plain = table.steps(name, setting.powers[0])[0]
             return float(plain / table.steps(name, power)[0])
@@ -288,7 +288,7 @@ def _gain_over_none(setting: PaperSetting, names: Names) -> Reader:
     return read
 
 
-def _helps(_: StepsTable, found: Evidence) -> bool:
+def _helps(_: FittedTable, found: Evidence) -> bool:
     return _each_row(found, lambda row: bool((row[1:] >= _HELPS).all()))
 
 
@@ -347,7 +347,7 @@ def _by_target(
     results: PaperResults,
     kind: Kind,
     names: Names,
-    value: Callable[[StepsTable, OptimizerName, float], float],
+    value: Callable[[FittedTable, OptimizerName, float], float],
 ) -> Evidence:
     setting = results.setting
     return Evidence(

@@ -154,7 +154,7 @@ class PaperSetting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StepsTable:
+class FittedTable:
     """Fewest steps of optimizers and powers, found in one way.
 
     Args:
@@ -211,10 +211,10 @@ class PaperResults:
     """
 
     setting: PaperSetting
-    tuned: StepsTable
-    grid: StepsTable | None
-    isotropic: StepsTable
-    by_target: Mapping[float, StepsTable]
+    tuned: FittedTable
+    grid: FittedTable | None
+    isotropic: FittedTable
+    by_target: Mapping[float, FittedTable]
     schedules: Mapping[ScheduleKey, tuple[PiecewiseSchedule, ...]]
     growth: Mapping[tuple[float, float], GrownBatch]
     max_likelihood: float
@@ -316,11 +316,11 @@ class _Work:
         }
         return PaperResults(
             setting=setting,
-            tuned=StepsTable(fits=self.tuned),
-            grid=StepsTable(fits=self.grid) if self.grid else None,
-            isotropic=StepsTable(fits=self.isotropic),
+            tuned=FittedTable(fits=self.tuned),
+            grid=FittedTable(fits=self.grid) if self.grid else None,
+            isotropic=FittedTable(fits=self.isotropic),
             by_target={
-                target: StepsTable(fits=found or shared)
+                target: FittedTable(fits=found or shared)
                 for target, found in self.by_target.items()
             },
             schedules=self.schedules,

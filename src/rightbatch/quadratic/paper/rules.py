@@ -9,12 +9,12 @@ from rightbatch.quadratic.paper.results import (
     WORDS,
     PaperResults,
     PaperSetting,
-    StepsTable,
+    FittedTable,
 )
 
 Names = tuple[OptimizerName, ...]
-Reader = Callable[[StepsTable], Evidence]
-Judge = Callable[[StepsTable, Evidence], bool]
+Reader = Callable[[FittedTable], Evidence]
+Judge = Callable[[FittedTable, Evidence], bool]
 
 
 class Rule(NamedTuple):
@@ -80,7 +80,7 @@ def by_power(
 def at_most(limit: float) -> Judge:
     """Return a judge that holds where no number is above a limit."""
 
-    def holds(_: StepsTable, found: Evidence) -> bool:
+    def holds(_: FittedTable, found: Evidence) -> bool:
         return bool((found.values <= limit).all())
 
     return holds
@@ -89,7 +89,7 @@ def at_most(limit: float) -> Judge:
 def at_least(limit: float) -> Judge:
     """Return a judge that holds where no number is below a limit."""
 
-    def holds(_: StepsTable, found: Evidence) -> bool:
+    def holds(_: FittedTable, found: Evidence) -> bool:
         return bool((found.values >= limit).all())
 
     return holds

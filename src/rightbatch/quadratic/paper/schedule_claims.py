@@ -10,7 +10,7 @@ from rightbatch.quadratic.paper.results import (
     PaperResults,
     PaperSetting,
     ScheduleKey,
-    StepsTable,
+    FittedTable,
 )
 from rightbatch.quadratic.paper.rules import Names, Reader, Rule, by_power
 from rightbatch.quadratic.schedules.growth import GrownBatch
@@ -38,7 +38,7 @@ def judge_schedules(results: PaperResults) -> tuple[Claim, ...]:
 
 
 def lr_slopes(
-    table: StepsTable, setting: PaperSetting, name: OptimizerName, power: float
+    table: FittedTable, setting: PaperSetting, name: OptimizerName, power: float
 ) -> tuple[float, float]:
     """Return slopes of log lr/(1 - momentum) on log B, up to phi/2 and from 2 phi.
 
@@ -63,7 +63,7 @@ def lr_slopes(
 
 
 def _slopes(setting: PaperSetting, part: int, names: Names) -> Reader:
-    def read(table: StepsTable) -> Evidence:
+    def read(table: FittedTable) -> Evidence:
         return by_power(
             setting,
             "number",
@@ -74,12 +74,12 @@ def _slopes(setting: PaperSetting, part: int, names: Names) -> Reader:
     return read
 
 
-def _is_linear(_: StepsTable, found: Evidence) -> bool:
+def _is_linear(_: FittedTable, found: Evidence) -> bool:
     low, high = _LINEAR
     return bool(((found.values >= low) & (found.values <= high)).all())
 
 
-def _is_flat(_: StepsTable, found: Evidence) -> bool:
+def _is_flat(_: FittedTable, found: Evidence) -> bool:
     return bool((abs(found.values) <= _FLAT).all())
 
 

@@ -9,7 +9,7 @@ from rightbatch.quadratic.paper.results import (
     COMPARED,
     WORDS,
     PaperResults,
-    StepsTable,
+    FittedTable,
 )
 from rightbatch.quadratic.paper.schedule_figures import (
     BATCH_AXIS,
@@ -103,7 +103,7 @@ def _critical(results: PaperResults) -> Figure:
     setting = results.setting
     low, high = setting.powers[0], setting.powers[-1]
 
-    def curve(name: OptimizerName, table: StepsTable, *, dashed: bool) -> Curve:
+    def curve(name: OptimizerName, table: FittedTable, *, dashed: bool) -> Curve:
         return Curve(
             name=WORDS[name] + ", published grid" * dashed,
             label="" if dashed else WORDS[name],
@@ -169,11 +169,11 @@ def _gains(results: PaperResults) -> Figure:
 def _isotropic(results: PaperResults) -> Figure:
     setting = results.setting
 
-    def gain(table: StepsTable, name: OptimizerName) -> FloatArray:
+    def gain(table: FittedTable, name: OptimizerName) -> FloatArray:
         steps = [table.steps(name, power)[0] for power in setting.powers]
         return steps[0] / np.array(steps)
 
-    cases: tuple[tuple[str, StepsTable, OptimizerName], ...] = (
+    cases: tuple[tuple[str, FittedTable, OptimizerName], ...] = (
         ("SGD, noise c = h", results.tuned, "sgd"),
         ("SGD, isotropic", results.isotropic, "sgd"),
         ("EMA, noise c = h", results.tuned, "ema"),

@@ -111,9 +111,10 @@ def search_pieces(
     For a length T the logarithm of the last loss is lowered in the logarithms of the
     learning rates, and the smallest T is kept: for SGD by Newton's method with exact
     derivatives (``adjoint``), for others by L-BFGS-B together with momentum and EMA
-    decay, which do not change along the run (``piece_gradient``). A search starts from the best constant rate and from the solution of every number of
-    pieces that divides its own, so that cutting pieces up never makes a run longer;
-    others than SGD from SGD's too.
+    decay, which do not change along the run (``piece_gradient``). A search starts from
+    the best constant rate and from the solution of every number of pieces that divides
+    its own, so that cutting pieces up never makes a run longer; others than SGD from
+    SGD's too.
 
     Args:
         problem: What is minimised; without label noise.
