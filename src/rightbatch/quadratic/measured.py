@@ -32,8 +32,9 @@ class LeftOut:
     def __str__(self) -> str:
         if not self.num_nodes:
             return "nothing left out"
+        nodes = "1 node" if self.num_nodes == 1 else f"{self.num_nodes} nodes"
         return (
-            f"{self.num_nodes} node{'s' * (self.num_nodes != 1)} left out, {self.weight:.6g} directions with "
+            f"{nodes} left out, {self.weight:.6g} directions with "
             f"{100 * self.trace_share:.2g} % of the absolute trace"
         )
 

@@ -8,7 +8,7 @@ from example_paper import claim, condition, paper, rows
 
 from rightbatch.quadratic.grids import search_grid
 from rightbatch.quadratic.paper.optimizer_claims import is_same, judge_optimizers
-from rightbatch.quadratic.paper.results import PaperSetting, FittedTable
+from rightbatch.quadratic.paper.results import FittedTable, PaperSetting
 
 SGD = (821, 3147, 18_000, 121_000)
 MOMENTUM = (36_500, 45_700, 85_400, 217_000)

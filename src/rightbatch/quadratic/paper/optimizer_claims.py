@@ -9,9 +9,9 @@ from rightbatch.quadratic.paper.claims import Claim, Condition, Evidence, Kind, 
 from rightbatch.quadratic.paper.results import (
     COMPARED,
     WORDS,
+    FittedTable,
     PaperResults,
     PaperSetting,
-    FittedTable,
 )
 from rightbatch.quadratic.paper.rules import (
     Names,

@@ -7,9 +7,9 @@ from rightbatch.quadratic.optimizers import OptimizerName
 from rightbatch.quadratic.paper.claims import Condition, Evidence, Kind
 from rightbatch.quadratic.paper.results import (
     WORDS,
+    FittedTable,
     PaperResults,
     PaperSetting,
-    FittedTable,
 )
 
 Names = tuple[OptimizerName, ...]

@@ -7,10 +7,10 @@ import numpy as np
 from rightbatch.quadratic.optimizers import OptimizerName
 from rightbatch.quadratic.paper.claims import Claim, Condition, Evidence, Kind, said
 from rightbatch.quadratic.paper.results import (
+    FittedTable,
     PaperResults,
     PaperSetting,
     ScheduleKey,
-    FittedTable,
 )
 from rightbatch.quadratic.paper.rules import Names, Reader, Rule, by_power
 from rightbatch.quadratic.schedules.growth import GrownBatch

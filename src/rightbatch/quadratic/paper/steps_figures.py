@@ -8,8 +8,8 @@ from rightbatch.quadratic.paper.figures import Curve, Figure, Panel, floats
 from rightbatch.quadratic.paper.results import (
     COMPARED,
     WORDS,
-    PaperResults,
     FittedTable,
+    PaperResults,
 )
 from rightbatch.quadratic.paper.schedule_figures import (
     BATCH_AXIS,
