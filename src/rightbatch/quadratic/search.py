@@ -90,8 +90,8 @@ def search(
         name: The optimizer; its lr, momentum and EMA decay are searched together.
         batch_sizes: Examples per step. Shape (b,).
         target: Expected loss to reach, between the irreducible and the initial one.
-        num_starts: How many starts each batch size gets; 2 for each setting searched
-            by default.
+        num_starts: How many starts each batch size gets; one more than the settings
+            searched by default.
         tail_fraction: What a tail average takes.
         backend: numpy, numba, or whichever is there.
 
@@ -113,7 +113,7 @@ def search(
     sizes = _checks.positive_array("search", "batch_sizes", batch_sizes)
     space = Space(problem, name, target, tail_fraction, backend)
     if num_starts is None:
-        num_starts = 2 * space.num_dims
+        num_starts = 1 + space.num_dims
     _checks.positive_integer("search", "num_starts", num_starts)
     cells = _starts(space, sizes, num_starts)
     if cells.steps.size:
@@ -126,9 +126,7 @@ def search(
             cells = borrow(space, best_valley(space, cells))
             cells = descend(space, cells, rounds=8)
         cells = polish(space, cells)
-    return tuple(
-        _found(space, cells, place, float(size)) for place, size in enumerate(sizes)
-    )
+    return _found(space, cells, sizes)
 
 
 def _starts(space: Space, sizes: FloatArray, num_starts: int) -> Cells:
@@ -225,18 +223,20 @@ def _best(cells: Cells) -> Cells:
     return cells.pick(order[first])
 
 
-def _found(space: Space, cells: Cells, place: int, size: float) -> Found:
-    at = np.flatnonzero(cells.places == place)
-    if not at.size:
-        return Found(name=space.name, batch_size=size, steps=None)
-    one = cells.pick(at[:1])
-    best = space.optimizer(one.points)
-    height = float(space.height(one.points, one.steps, one.sizes)[0])
-    loss = space.problem.irreducible_loss + space.goal * float(np.exp(height))
-    return Found(
-        name=space.name,
-        batch_size=size,
-        steps=int(one.steps[0]),
-        optimizer=best,
-        loss=loss,
+def _found(space: Space, cells: Cells, sizes: FloatArray) -> tuple[Found, ...]:
+    """Return an answer for every batch size; cells hold those that reach the target."""
+    heights = space.height(cells.points, cells.steps, cells.sizes)
+    losses = space.problem.irreducible_loss + space.goal * np.exp(heights)
+    rows = {place: row for row, place in enumerate(cells.places.tolist())}
+    return tuple(
+        Found(
+            name=space.name,
+            batch_size=size,
+            steps=int(cells.steps[rows[place]]),
+            optimizer=space.optimizer(cells.points[rows[place]][None]),
+            loss=float(losses[rows[place]]),
+        )
+        if place in rows
+        else Found(name=space.name, batch_size=size, steps=None)
+        for place, size in enumerate(sizes.tolist())
     )

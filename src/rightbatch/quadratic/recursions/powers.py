@@ -127,20 +127,19 @@ def moments_ladder(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if name != "sgd" and not name.endswith("average"):
             return _ladder(name, settings, rates, num_levels, (exact, backend))
-        rungs = [
-            moments_after(
-                name,
-                settings,
-                rates,
-                np.full(settings.lr.shape, 2**level, dtype=np.int64),
-                tail_fraction=tail_fraction,
-                exact=exact,
-                backend=backend,
-            )
-            for level in range(num_levels)
-        ]
-        means, variances = zip(*rungs, strict=True)
-        return Moments(np.stack(means), np.stack(variances))
+        runs = settings.lr.size
+        # All rungs at once, as runs of their own.
+        found = moments_after(
+            name,
+            Settings(*(np.tile(part, num_levels) for part in settings)),
+            rates,
+            np.repeat(2 ** np.arange(num_levels, dtype=np.int64), runs),
+            tail_fraction=tail_fraction,
+            exact=exact,
+            backend=backend,
+        )
+        shape = (num_levels, runs, rates.size)
+        return Moments(found.mean.reshape(shape), found.variance.reshape(shape))
 
 
 def num_averaged(share: float, steps: IntArray) -> IntArray:

@@ -15,8 +15,8 @@ from rightbatch.quadratic.spectrum import FloatArray
 from rightbatch.quadratic.tuning.tuning_space import Cells, Space
 
 _WIDTH = 1e-3
-_SHRINK = 1 - np.array([0, 3e-4, 2e-3, 8e-3, 0.03, 0.12, 0.3, 0.55, 0.75])
-_BETWEEN = np.array([0.2, 0.4, 0.6, 0.8])
+_SHRINK = 1 - np.array([0, 5e-4, 4e-3, 0.02, 0.1, 0.3, 0.7])
+_BETWEEN = np.array([0.35, 0.7])
 
 
 def descend(space: Space, cells: Cells, rounds: int) -> Cells:

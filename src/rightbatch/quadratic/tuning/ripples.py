@@ -17,6 +17,7 @@ from rightbatch.quadratic.tuning.tuning_space import Cells, Space
 
 _SINK_ROUNDS = 4
 _NUM_SUNK = 6
+_NUM_BORROWED = 2
 _NUM_POINTS = 128
 _NUM_ACROSS = 256
 _BOWL_WIDTHS = (0.5, 0.2)
@@ -95,7 +96,7 @@ def borrow(space: Space, cells: Cells) -> Cells:
     around = (cells.points[:, None] + moves).reshape(m, 3 * m, d)
     around = np.minimum(around, space.limits)
     heights = space.heights_at(around, cells.steps, cells.sizes)
-    return _deepest(space, cells, cells.steps, around, heights)[0]
+    return _deepest(space, cells, cells.steps, around, heights, _NUM_BORROWED)[0]
 
 
 def _roam(space: Space, cells: Cells) -> Cells:
@@ -177,6 +178,7 @@ def _deepest(
     steps: IntArray,
     around: FloatArray,
     heights: FloatArray,
+    keep: int = _NUM_SUNK,
 ) -> tuple[Cells, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """Return the cells at the deepest valley of the lowest points, and which moved.
 
@@ -184,7 +186,7 @@ def _deepest(
     reaches the target there.
     """
     m, d = cells.points.shape
-    row, keep = np.arange(m), min(_NUM_SUNK, heights.shape[1])
+    row, keep = np.arange(m), min(keep, heights.shape[1])
     chosen = np.argsort(heights, axis=1, kind="stable")[:, :keep]
     trials = around[row[:, None], chosen].reshape(-1, d)
     sunk, depth = _sink(
