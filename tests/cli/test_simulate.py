@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from rightbatch.cli import simulate_paper, simulate_results
+from rightbatch.cli import simulate_paper, simulate_problem, simulate_results
 from rightbatch.cli.simulate_tuning import quickest_backend, read_optimizers
 from rightbatch.cli.spectrum_file import read_spectrum
 from rightbatch.errors import TableError
@@ -402,3 +402,88 @@ def test_a_result_without_cells_has_no_report(rightbatch, tmp_path):
     ended = rightbatch("report", result)
     assert ended.code == 2
     assert "no table of cells" in ended.err.splitlines()[-1]
+
+
+# What was once accepted, or said wrongly ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--dims 10000000000", "--dims: must be at most 10000000, got 10000000000"),
+        ("--schedule pieces:1001", "--schedule: takes at most 1000 pieces, got 1001"),
+        ("--tail-fraction .5", "--tail-fraction: sgd has none"),
+        ("--csv h.csv", "--csv: h.csv is the file of --spectrum too"),
+        ("--csv link.csv", "--csv: link.csv is the file of --spectrum too"),
+        ("--csv a --report ./a", "--report: a is the file of --csv too"),
+        ("--bins centroid:2", "2 bins are more than the 1 curvature."),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(rightbatch, tmp_path, words, message):
+    table = tmp_path / "h.csv"
+    table.write_text("curvature\n1\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    given = words.split()
+    shape = () if "--dims" in given else ("--spectrum", "h.csv")
+    ended = rightbatch("simulate", *QUICK, *shape, *given)
+    assert ended.code == 2
+    assert message in ended.last_line
+    assert table.read_text() == "curvature\n1\n"
+
+
+def test_the_tail_that_is_usual_is_told(rightbatch):
+    ended = rightbatch(
+        "simulate", "--optimizer", "tail-average", "--batch-sizes", 64, "--json"
+    )
+    assert ended.document["inputs"]["tail_fraction"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("header", "meant"), [("wieght", "weight"), ("nosie", "noise"), ("strat", "start")]
+)
+def test_a_misspelt_column_is_refused(tmp_path, header, meant):
+    path = tmp_path / "h.csv"
+    path.write_text(f"curvature,{header}\n1,2\n")
+    with pytest.raises(TableError, match=f"{header!r}.*did you mean {meant}"):
+        read_spectrum(path)
+
+
+def test_columns_that_are_not_read_are_told(rightbatch, tmp_path):
+    (tmp_path / "h.csv").write_text("layer,curvature,,curvature_std\na,1,0,.1\n")
+    ended = rightbatch("simulate", *QUICK, "--spectrum", "h.csv")
+    assert ended.code == 0
+    told = "h.csv: not read: layer, a column without a name, curvature_std"
+    assert told in ended.err
+    assert "1 cell in" in ended.err
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="numba is not installed")
+def test_following_momentum_past_the_target_is_worth_loading_numba():
+    settling = Tuning(settling=True)
+    assert quickest_backend(settling, ["momentum"], 1, 84) == "numba"
+    assert quickest_backend(settling, ["sgd"], 1, 84) == "numpy"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_numba_is_offered_where_it_is_missing(rightbatch, monkeypatch, installed):
+    monkeypatch.setattr(simulate_results, "SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(
+        simulate_results, "find_spec", lambda _: object() if installed else None
+    )
+    ended = rightbatch("simulate", *QUICK, "--backend", "numpy")
+    assert ("pip install" in ended.err) is not installed
+
+
+@pytest.mark.parametrize("place", ["table_cells", "bin_by"])
+def test_ctrl_c_before_the_first_cell_keeps_nothing(
+    rightbatch, monkeypatch, tmp_path, place
+):
+    def interrupted(*_: object, **__: object):
+        raise KeyboardInterrupt
+
+    module = simulate_results if place == "table_cells" else simulate_problem
+    monkeypatch.setattr(module, place, interrupted)
+    ended = rightbatch("simulate", *QUICK, "--csv", "cells.csv")
+    assert ended.code == 130
+    assert "interrupted; nothing is written" in ended.last_line
+    assert not (tmp_path / "cells.csv").exists()

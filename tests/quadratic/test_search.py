@@ -114,6 +114,42 @@ def test_more_noise_averaged_out_never_costs_steps():
         assert steps == sorted(steps, key=lambda step: -(step or 0))
 
 
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_momentum_with_an_average_is_no_worse_than_either_alone(power: float):
+    problem = NoisyQuadratic(spectrum=Spectrum.inverse(30), preconditioner_power=power)
+    for size in (4, 256):
+        (both,) = search(problem, "momentum+ema", [size], 0.02)
+        assert both.steps is not None
+        for name in ("momentum", "ema"):
+            (alone,) = search(problem, name, [size], 0.02)
+            assert alone.steps is not None
+            assert both.steps <= alone.steps + 1
+
+
+def test_settings_of_a_smaller_batch_serve_a_larger_one():
+    spectrum = Spectrum(curvatures=[0.0311937, 0.111692], weights=[91.0, 15.0])
+    problem = NoisyQuadratic(
+        spectrum=spectrum,
+        noise=np.array([0.000644512, 0.00547256]),
+        initial_second_moments=np.array([50.8718, 1.01411]),
+    )
+    small, large = search(problem, "momentum+ema", [4096, 32768], 0.0053174)
+    assert small.steps is not None
+    assert large.steps is not None
+    assert large.steps <= small.steps
+
+
+def test_a_start_far_above_the_target_costs_no_digits():
+    far = NoisyQuadratic(spectrum=Spectrum.inverse(30), initial_second_moments=1e40)
+    for name in ("sgd", "ema"):
+        (found,) = search(far, name, [16], 0.02)
+        assert found.optimizer is not None
+        assert found.steps is not None
+        around = [found.steps - 1, found.steps]
+        before, after = loss_after(far, found.optimizer, 16, around)
+        assert after <= 0.02 < before
+
+
 def test_an_irreducible_loss_only_shifts_the_target():
     above = NoisyQuadratic(spectrum=Spectrum.inverse(30), irreducible_loss=3.0)
     plain = search(SMALL, "momentum", [16], 0.02)

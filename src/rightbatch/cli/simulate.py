@@ -1,5 +1,7 @@
 """``simulate``: steps to a target in the noisy quadratic model, without training."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ from rightbatch import _checks
 from rightbatch.cli import flags
 from rightbatch.cli.options import parse_counts
 from rightbatch.cli.output import Output
+from rightbatch.errors import InputError, InterruptedRunError
 
 NAME = "simulate"
 Number = float | None
@@ -84,8 +87,11 @@ def run(
         str | None, typer.Option(help="Beside --lr; in [0, 1).")
     ] = None,
     tail_fraction: Annotated[
-        float, typer.Option(help="Share of the iterates that tail-average takes.")
-    ] = 0.5,
+        Number,
+        typer.Option(
+            help="Share of the iterates that tail-average takes; .5 as usual."
+        ),
+    ] = None,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="More steps count as unreachable.")
     ] = None,
@@ -121,7 +127,7 @@ def run(
     10 000 directions of curvature 1/i, to a loss of 0.01.
     """
     # Late, with all they lead to: other commands shall not wait for it.
-    from rightbatch.cli.simulate_problem import bin_by, read_problem
+    from rightbatch.cli.simulate_problem import bin_by, read_problem, spectrum_file
     from rightbatch.cli.simulate_results import Question, answer, finish, inputs_of
     from rightbatch.cli.simulate_tuning import Wishes, read_optimizers, read_powers
 
@@ -147,17 +153,17 @@ def run(
         backend=backend,
     )
     tuning = wishes.tuning(names)
-    for option, path in (("--csv", csv), ("--report", report)):
-        if path is not None:
-            _checks.writable_path(option, path)
-    exact = read_problem(
-        spectrum=spectrum,
-        dims=dims,
-        noise=noise,
-        initial=initial,
-        irreducible=irreducible,
-    )
-    problem, rule = bin_by(bins, exact)
+    _check_files(spectrum_file(spectrum), csv, report)
+    with _nothing_done():
+        exact = read_problem(
+            spectrum=spectrum,
+            dims=dims,
+            noise=noise,
+            initial=initial,
+            irreducible=irreducible,
+            note=out.note,
+        )
+        problem, rule = bin_by(bins, exact)
     question = Question(
         names=names,
         powers=powers,
@@ -168,7 +174,44 @@ def run(
         problem=problem,
         rule=rule,
     )
-    results = answer(out, question)
-    read = {"optimizer": names, "power": powers, "batch_sizes": sizes}
+    with _nothing_done():
+        results = answer(out, question)
+    read = {
+        "optimizer": names,
+        "power": powers,
+        "batch_sizes": sizes,
+        "tail_fraction": tuning.tail_fraction,
+    }
     document = out.document(inputs_of(context, read), **results)
     finish(out, document, total=question.num_cells, csv=csv, report=report)
+
+
+def _check_files(spectrum: Path | None, csv: Path | None, report: Path | None) -> None:
+    """Refuse files that cannot be written, or would be written over one another."""
+    used = {} if spectrum is None else {"--spectrum": spectrum.resolve()}
+    for option, path in (("--csv", csv), ("--report", report)):
+        if path is None:
+            continue
+        _checks.writable_path(option, path)
+        for other, taken in used.items():
+            if taken == path.resolve() or (taken.exists() and _same(taken, path)):
+                raise InputError(
+                    f"{option}: {path} is the file of {other} too.", "name another file"
+                )
+        used[option] = path.resolve()
+
+
+def _same(one: Path, other: Path) -> bool:
+    # Two names of one file, as links are.
+    return other.exists() and one.samefile(other)
+
+
+@contextmanager
+def _nothing_done() -> Generator[None]:
+    """Say at Ctrl-C that nothing is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            "simulate: interrupted; nothing is written."
+        ) from None

@@ -1,7 +1,7 @@
 """The problem of ``simulate`` from its options: spectrum, noise, start and bins."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rightbatch.quadratic.binning import bin_problem, binning_error
 
 STANDARD_DIMS = 10_000
 PUBLISHED_EDGES = 100
+MOST_DIMS = 10_000_000
 _SPECTRA = ("inverse", "power")
 _NOISES = ("curvature", "isotropic", "mixed")
 _BINS = ("centroid", "exact", "notebook", "published")
@@ -54,6 +55,7 @@ def read_problem(
     noise: str | None,
     initial: float | None,
     irreducible: float,
+    note: Callable[[str], None],
 ) -> NoisyQuadratic:
     """Return the exact problem that the options describe.
 
@@ -64,6 +66,7 @@ def read_problem(
             file's, or curvature, by default.
         initial: Second moment at the start; the file's, or 1, by default.
         irreducible: The loss at the minimum.
+        note: Takes a line on columns of the file that are not read.
 
     Returns:
         The problem, without preconditioner.
@@ -76,8 +79,13 @@ def read_problem(
         raise InputError(f"--initial: must not be negative, got {initial:g}.")
     if not math.isfinite(irreducible):
         raise InputError(f"--irreducible: must be a finite number, got {irreducible}.")
+    if dims is not None and dims > MOST_DIMS:
+        raise InputError(
+            f"--dims: must be at most {MOST_DIMS}, got {dims}.",
+            "a --spectrum file with a column weight stands for more",
+        )
     given: dict[str, Any] = {}
-    path = _file(spectrum)
+    path = spectrum_file(spectrum)
     if path is None:
         shape = _named_spectrum(spectrum, STANDARD_DIMS if dims is None else dims)
     elif dims is not None:
@@ -86,7 +94,7 @@ def read_problem(
             "a column weight says how many directions each curvature stands for",
         )
     else:
-        shape, given = _read_spectrum(path)
+        shape, given = _read_spectrum(path, note)
     return NoisyQuadratic(
         spectrum=shape,
         noise=rule if rule is not None else given.get("noise", Noise()),
@@ -121,7 +129,9 @@ def bin_by(text: str, problem: NoisyQuadratic) -> tuple[NoisyQuadratic, str]:
     size = problem.curvatures.size
     if num is not None and num > size:
         raise InputError(
-            f"--bins: {num} bins are more than the {size} curvatures.", "use exact"
+            f"--bins: {num} bins are more than the {size} "
+            f"curvature{'s' if size > 1 else ''}.",
+            "use exact",
         )
     if name == "centroid":
         return bin_problem(problem, "centroid", num), "centroid"
@@ -162,8 +172,18 @@ def binning(
 # Spectra ----------------------------------------------------------------------------
 
 
-def _file(text: str) -> Path | None:
-    """Return the file that is meant, None for a name."""
+def spectrum_file(text: str) -> Path | None:
+    """Return the file that ``--spectrum`` means, None for a name.
+
+    Args:
+        text: ``inverse``, ``power:1.5`` or a CSV file.
+
+    Returns:
+        Its path, whether it is there or not.
+
+    Raises:
+        InputError: It is neither a name nor like a path.
+    """
     name = text.partition(":")[0]
     if name in _SPECTRA:
         return None
@@ -194,9 +214,13 @@ def _named_spectrum(text: str, dims: int) -> Spectrum:
     return Spectrum.power_law(dims, values["exponent"])
 
 
-def _read_spectrum(path: Path) -> tuple[Spectrum, dict[str, Any]]:
+def _read_spectrum(
+    path: Path, note: Callable[[str], None]
+) -> tuple[Spectrum, dict[str, Any]]:
     """Return the spectrum of a CSV file, and its noise and start where it has them."""
     columns = read_spectrum(path)
+    if columns.unread:
+        note(f"{path}: not read: {', '.join(columns.unread)}")
     h = np.array(columns.curvature)
     order = np.argsort(-h, kind="stable")  # as a Spectrum keeps them
     per_direction = {"noise": columns.noise, "start": columns.start}

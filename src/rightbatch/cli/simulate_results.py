@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -190,8 +191,11 @@ def finish(
         report: File for a report.
 
     Raises:
+        InterruptedRunError: Ctrl-C came before a cell was done.
         SystemExit: Cells are missing, or none reaches the target.
     """
+    if not document["cells"]:
+        raise InterruptedRunError("simulate: interrupted; nothing is written.")
     if csv:
         from rightbatch.experiments.tables import write_csv
 
@@ -251,7 +255,9 @@ def _pace(document: dict[str, Any]) -> str:
     from rightbatch.reporting.formats import seconds
 
     took = document["seconds"]
-    text = f"{len(document['cells'])} cells in {seconds(took)}"
-    if took > SLOW_SECONDS and document["backend"] == "numpy":
+    num = len(document["cells"])
+    text = f"{num} cell{'s' if num > 1 else ''} in {seconds(took)}"
+    slow = took > SLOW_SECONDS and document["backend"] == "numpy"
+    if slow and find_spec("numba") is None:
         text += "; with numba many times faster: pip install 'rightbatch[fast]'"
     return text

@@ -36,6 +36,8 @@ _NUMPY_SECONDS: Mapping[OptimizerName, float] = {
 }
 _USUAL_NODES = 84
 LOADING_SECONDS = 0.6
+MOST_PIECES = 1000
+TAIL_FRACTION = 0.5
 
 
 def read_optimizers(text: str) -> tuple[OptimizerName, ...]:
@@ -93,7 +95,7 @@ class Wishes:
         lr: Given learning rates, None for a search.
         momentum: Given values, beside `lr`.
         ema_decay: Given values, beside `lr`.
-        tail_fraction: What a tail average takes.
+        tail_fraction: What a tail average takes, a half where None.
         max_steps: More are unreachable.
         settling: Whether to follow the loss past the target.
         backend: ``auto``, ``numpy`` or ``numba``.
@@ -105,7 +107,7 @@ class Wishes:
     lr: str | None = None
     momentum: str | None = None
     ema_decay: str | None = None
-    tail_fraction: float = 0.5
+    tail_fraction: float | None = None
     max_steps: int | None = None
     settling: bool = False
     backend: str = "auto"
@@ -126,17 +128,19 @@ class Wishes:
         one_of("--backend", "backend", self.backend, BACKENDS)
         if self.backend == "numba":
             compiled("numba")  # says so where it is not installed
-        if not 0 < self.tail_fraction <= 1:
-            raise InputError(
-                f"--tail-fraction: must be in (0, 1], got {self.tail_fraction:g}."
-            )
+        tail_fraction = self._tail_fraction(names)
         shape = schedule_named(self.schedule)
+        if isinstance(shape, EqualPieces) and shape.num_pieces > MOST_PIECES:
+            raise InputError(
+                f"--schedule: takes at most {MOST_PIECES} pieces, got "
+                f"{shape.num_pieces}."
+            )
         self._refuse_beside(shape)
         tuning = Tuning(
             search=cast("SearchName", self.search),
             schedule=shape,
             given=self._given(names),
-            tail_fraction=self.tail_fraction,
+            tail_fraction=tail_fraction,
             max_steps=self.max_steps,
             settling=self.settling,
             grow=self.grow,
@@ -145,6 +149,19 @@ class Wishes:
         for name in names:
             tuning.check(name)
         return tuning
+
+    def _tail_fraction(self, names: Sequence[OptimizerName]) -> float:
+        """Return the share that a tail average takes."""
+        share = self.tail_fraction
+        if share is None:
+            return TAIL_FRACTION
+        if not 0 < share <= 1:
+            raise InputError(f"--tail-fraction: must be in (0, 1], got {share:g}.")
+        if "tail-average" not in names:
+            raise InputError(
+                f"--tail-fraction: {', '.join(names)} has none.", "tail-average has"
+            )
+        return share
 
     def _refuse_beside(self, shape: Shape | EqualPieces) -> None:
         """Refuse options that exclude each other."""
@@ -212,7 +229,8 @@ def quickest_backend(
 ) -> Backend:
     """Return what computes a table soonest, numbers being the same either way.
 
-    A small table is done with numpy before numba is loaded.
+    A small table is done with numpy before numba is loaded, unless the loss is to be
+    followed past the target with momentum: that takes numpy seconds a cell.
 
     Args:
         tuning: With the backend asked for.
@@ -228,7 +246,8 @@ def quickest_backend(
     work = num_cells * sum(_NUMPY_SECONDS[name] for name in names)
     small = work * num_nodes < LOADING_SECONDS * _USUAL_NODES
     searched = tuning.search == "continuous" and not tuning.is_scheduled
-    if find_spec("numba") is None or (small and searched):
+    followed = tuning.settling and any(_has(name, "momentum") for name in names)
+    if find_spec("numba") is None or (small and searched and not followed):
         return "numpy"
     return "numba"
 

@@ -29,19 +29,21 @@ class SpectrumColumns:
         weight: How many directions each stands for; one each where None.
         noise: Variance of one example's gradient along each; None where not given.
         start: Second moment at the start; None where not given.
+        unread: Names of columns that were not read.
     """
 
     curvature: tuple[float, ...]
     weight: tuple[float, ...] | None = None
     noise: tuple[float, ...] | None = None
     start: tuple[float, ...] | None = None
+    unread: tuple[str, ...] = ()
 
 
 def read_spectrum(path: Path) -> SpectrumColumns:
     """Return the spectrum in a CSV file.
 
     Columns: ``curvature`` (or ``h``, ``eigenvalue``); optional ``weight``, ``noise``,
-    ``start``; others are not read.
+    ``start``; others are not read, unless their names are near to one of these.
 
     Args:
         path: The file.
@@ -50,13 +52,14 @@ def read_spectrum(path: Path) -> SpectrumColumns:
         One value per row and column.
 
     Raises:
-        TableError: The file is missing, empty or no table; a column is missing or
-            stands twice; a value is text, not finite, negative, or zero where it must
-            not be. Row and column are named.
+        TableError: The file is missing, empty or no table; a column is missing,
+            misspelt or stands twice; a value is text, not finite, negative, or zero
+            where it must not be. Row and column are named.
     """
     table = _read_cells(path)
     header = [name.lower() for name in table[0][1]]
     places = _places(path, header)
+    unread = _unread(path, header, places)
     rows = table[1:]
     if not rows:
         raise TableError(f"{path}: has a header and no rows.")
@@ -77,6 +80,7 @@ def read_spectrum(path: Path) -> SpectrumColumns:
         weight=columns.get("weight"),
         noise=columns.get("noise"),
         start=columns.get("start"),
+        unread=unread,
     )
 
 
@@ -119,6 +123,27 @@ def _places(path: Path, header: list[str]) -> dict[str, int]:
     raise TableError(
         f"{path}: has no column 'curvature'; it has {', '.join(header)}.", way_out
     )
+
+
+def _unread(path: Path, header: list[str], places: dict[str, int]) -> tuple[str, ...]:
+    """Return names of columns that mean nothing here; refuse misspelt ones."""
+    # What may still be meant; a single letter is near to too much.
+    wanted = [
+        name
+        for column, names in _NAMES.items()
+        if column not in places
+        for name in names
+        if len(name) > 1
+    ]
+    others = [name for place, name in enumerate(header) if place not in places.values()]
+    for name in others:
+        way_out = did_you_mean(name, wanted)
+        if way_out:
+            raise TableError(
+                f"{path}: has an unknown column {name!r}.",
+                f"{way_out} if not, drop or rename it",
+            )
+    return tuple(name or "a column without a name" for name in others)
 
 
 def _value(path: Path, line: int, name: str, column: str, text: str) -> float:

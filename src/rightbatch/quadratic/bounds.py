@@ -1,5 +1,7 @@
 """How few examples could do: the bound of Bayes, and the maximum-likelihood figure."""
 
+import math
+
 from rightbatch import _checks
 from rightbatch.quadratic.problem import (
     NoisyQuadratic,
@@ -84,6 +86,8 @@ def bayes_examples(problem: NoisyQuadratic, target: float) -> float:
         falls = 1 / (1 + num * speeds)
         risk = float((heights * falls).sum())
         slope = float((heights * speeds * falls**2).sum())
+        if slope == 0:  # the target is past what a float can tell from zero
+            return math.inf
         move = (risk / gap - 1) * risk / slope
         num += move
         if move <= CLOSE * num:

@@ -13,6 +13,7 @@ that small batches feel, log(1 - momentum) and log(1 - ema_decay).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from rightbatch.quadratic.tuning.tuning_space import Cells, Space
 
 MOST_LEVELS = 36
 """Steps up to 2^36 are looked at; what needs more counts as unreachable."""
+_FEW_SIZES = 4
 _INERTIA_GAPS = (1.0, 0.4, 0.16, 0.064, 0.0256, 0.01, 0.004, 0.0016, 6e-4)
 _EMA_GAPS = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
 _NEAR_EDGE = (0.97, 0.85, 0.6, 0.35)
@@ -115,18 +117,67 @@ def search(
     if num_starts is None:
         num_starts = 1 + space.num_dims
     _checks.positive_integer("search", "num_starts", num_starts)
-    cells = _starts(space, sizes, num_starts)
+    around = _with_neighbours(space, sizes)
+    cells = _starts(space, around, num_starts)
     if cells.steps.size:
         cells = descend(space, cells, rounds=3)
         cells = descend(space, _promising(cells, 2), rounds=8)
-        cells = _best(cells)
+        cells = _best(cells.join(_inherited(space, around)))
         if space.num_dims > 1:
             cells = descend(space, borrow(space, cells), rounds=3)
         if space.tunes("momentum"):
             cells = borrow(space, best_valley(space, cells))
             cells = descend(space, cells, rounds=8)
-        cells = polish(space, cells)
+        cells = _hand_up(polish(space, cells))
     return _found(space, cells, sizes)
+
+
+def _with_neighbours(space: Space, sizes: FloatArray) -> FloatArray:
+    """Return the batch sizes, and two larger ones where too few lend each other.
+
+    The same valley in fewer steps is easier to find, and scaled settings carry over.
+    """
+    if space.num_dims == 1 or sizes.size >= _FEW_SIZES:
+        return sizes
+    return np.concatenate([sizes, sizes.max() * np.array([16.0, 256.0])])
+
+
+def _inherited(space: Space, sizes: FloatArray) -> Cells:
+    """Return what momentum alone and a moving average alone reach, as cells of both."""
+    names: tuple[OptimizerName, ...] = ()
+    if space.tunes("momentum") and space.tunes("ema_decay"):
+        momentum: OptimizerName = "nesterov" if "nest" in space.name else "momentum"
+        names = (momentum, "ema")
+    target = space.goal + space.problem.irreducible_loss
+    rows = [
+        (place, found.steps + 1, one.lr, 1 - one.momentum, 1 - one.ema_decay)
+        for name in names
+        for place, found in enumerate(
+            search(space.problem, name, sizes, target, backend=space.backend)
+        )
+        if found.steps is not None and (one := found.optimizer) is not None
+    ]
+    columns = np.array(rows, dtype=float).reshape(-1, 5).T
+    places, steps = columns[:2].astype(np.int64)
+    points = space.locate(Settings(*columns[2:]))
+    cells = Cells(places, sizes[places], points, steps)
+    if not steps.size:
+        return cells
+    # Coordinates round: a step is added, and what still misses is left out.
+    return cells.pick(np.flatnonzero(space.height(points, steps, cells.sizes) <= 0))
+
+
+def _hand_up(cells: Cells) -> Cells:
+    """Return the cells with the settings of a smaller batch where those need less.
+
+    Noise only falls with the batch size, so they reach the target there as well.
+    """
+    points, steps = cells.points.copy(), cells.steps.copy()
+    order = np.argsort(cells.sizes, kind="stable")
+    for smaller, larger in pairwise(order.tolist()):
+        if steps[smaller] < steps[larger]:
+            points[larger], steps[larger] = points[smaller], steps[smaller]
+    return Cells(cells.places, cells.sizes, points, steps)
 
 
 def _starts(space: Space, sizes: FloatArray, num_starts: int) -> Cells:
@@ -139,7 +190,7 @@ def _starts(space: Space, sizes: FloatArray, num_starts: int) -> Cells:
         settings,
         MOST_LEVELS,
         tail_fraction=space.tail_fraction,
-        exact=False,
+        exact=space.exact,
         backend=space.backend,
     )
     chosen: list[tuple[int, int, int]] = []

@@ -27,9 +27,9 @@ _FEWEST_RIPPLES = 2
 _NOT_A_BOTTOM = 1e3
 _FEW_STEPS = 300
 _NUM_ROAMED = 300
-_ROAM_PASSES = 24
+_ROAM_PASSES = 40
 # Half-widths in logit(lr/edge), log(1 - momentum), log(1 - ema_decay), in turn.
-_ROAM_WIDTHS = ((2.0, 0.3, 0.6), (1.0, 0.2, 0.4), (0.4, 0.15, 0.3))
+_ROAM_WIDTHS = ((2.0, 0.3, 0.6), (1.0, 0.2, 0.4), (2.0, 0.2, 0.4), (0.4, 0.15, 0.3))
 
 
 def best_valley(space: Space, cells: Cells) -> Cells:
@@ -95,8 +95,9 @@ def borrow(space: Space, cells: Cells) -> Cells:
     moves = ratio[:, :, None, None] * np.array([follow, np.ones(d), np.zeros(d)])
     around = (cells.points[:, None] + moves).reshape(m, 3 * m, d)
     around = np.minimum(around, space.limits)
-    heights = space.heights_at(around, cells.steps, cells.sizes)
-    return _deepest(space, cells, cells.steps, around, heights, _NUM_BORROWED)[0]
+    fewer = np.maximum(cells.steps - 1, 1)
+    heights = space.heights_at(around, fewer, cells.sizes)
+    return _deepest(space, cells, fewer, around, heights, _NUM_BORROWED)[0]
 
 
 def _roam(space: Space, cells: Cells) -> Cells:

@@ -12,6 +12,8 @@ from rightbatch.quadratic.recursions.powers import Backend
 from rightbatch.quadratic.recursions.transition import Settings
 from rightbatch.quadratic.spectrum import FloatArray
 
+_NEAREST = 1 - 1e-15  # to the stability edge, in shares of it
+_HIGH_START = 1e10
 _FARTHEST = 34.0  # past it a float can tell no difference
 
 
@@ -35,6 +37,15 @@ class Cells:
         """Return some of them."""
         return Cells(
             self.places[rows], self.sizes[rows], self.points[rows], self.steps[rows]
+        )
+
+    def join(self, other: "Cells") -> "Cells":
+        """Return these cells and others after them."""
+        return Cells(
+            np.concatenate([self.places, other.places]),
+            np.concatenate([self.sizes, other.sizes]),
+            np.concatenate([self.points, other.points]),
+            np.concatenate([self.steps, other.steps]),
         )
 
     def put(self, rows: IntArray, cells: "Cells") -> "Cells":
@@ -72,6 +83,8 @@ class Space:
         self.tuned = ("lr", "momentum", "ema_decay")[: 1 + momentum] + (
             ("ema_decay",) if name.endswith("ema") else ()
         )
+        # What has decayed keeps its digits where it would show in the loss.
+        self.exact = problem.initial_loss > _HIGH_START * self.goal
         self._top = float(problem.rates.max())
 
     @property
@@ -103,6 +116,7 @@ class Space:
     def locate(self, settings: Settings) -> FloatArray:
         """Return the points of settings, shape (m, d)."""
         share = settings.lr / self.edge(settings.inertia_gap)
+        share = np.minimum(share, _NEAREST)
         first = np.log(share / (1 - share)) - np.log(settings.inertia_gap)
         columns = {
             "lr": first,
@@ -132,7 +146,7 @@ class Space:
             self.settings(points),
             steps,
             tail_fraction=self.tail_fraction,
-            exact=False,
+            exact=self.exact,
             backend=self.backend,
         )
         with np.errstate(divide="ignore", over="ignore"):
