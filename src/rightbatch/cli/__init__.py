@@ -92,8 +92,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _interrupted(words: list[str]) -> NoReturn:
-    way_out = "go on with --resume" if words[0] in ("plan", "sweep") else ""
-    _end(words, InterruptedRunError("interrupted; finished runs are kept.", way_out))
+    if words[0] in ("plan", "sweep"):
+        kept, way_out = "finished runs are kept", "go on with --resume"
+    else:
+        kept, way_out = "nothing is written", ""
+    _end(words, InterruptedRunError(f"interrupted; {kept}.", way_out))
 
 
 def _end(words: list[str], error: RightbatchError) -> NoReturn:

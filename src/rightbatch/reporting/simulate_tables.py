@@ -216,8 +216,10 @@ def bins_line(bins: Record) -> str:
     error = field(bins, "error")
     if not error:
         return f"{count(num)} directions, exact"
+    who = "1 node stands" if nodes == 1 else f"{count(nodes)} nodes stand"
+    moves = "it moves" if nodes == 1 else "they move"
     return (
-        f"{count(nodes)} nodes stand for {count(num)} directions; they move the loss "
+        f"{who} for {count(num)} directions; {moves} the loss "
         f"by {percent(error)} at most"
     )
 
