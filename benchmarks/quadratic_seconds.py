@@ -60,6 +60,7 @@ def steps_of(args, name, power, batch_sizes):
     if name == "schedule":
         found = search_pieces(
             problem,
+            "sgd",
             batch_sizes,
             target,
             published_quadratic.NUM_PIECES,
