@@ -257,3 +257,10 @@ def test_a_problem_that_starts_at_its_minimum_has_an_error_of_its_noise_alone():
         for time in np.geomspace(0.01, 1e6, 400)
     ]
     assert binning_error(exact, binned) == pytest.approx(max(errors), rel=0.1)
+
+
+def test_one_bin_is_the_mean_whatever_the_weights():
+    uneven = Spectrum(curvatures=[0.0038, 0.0023], weights=[1e5, 0.1])
+    binned = centroid_bins(uneven, 1)
+    assert binned.curvatures.size == 1
+    assert binned.trace == pytest.approx(uneven.trace)

@@ -288,6 +288,8 @@ def _starts(cuts: IntArray, size: int) -> IntArray:
 
 def _cut_into(cut: Callable[[int], IntArray], num_bins: int, size: int) -> IntArray:
     """Return the cut of most groups, at most `num_bins` of them, by its edges."""
+    if num_bins == 1:
+        return np.zeros(1, dtype=np.int64)
     low, high, most = 2, num_bins + 1, 32 * size
     while high < most and cut(high).size <= num_bins:
         low, high = high, 2 * high

@@ -150,12 +150,13 @@ def _inherited(space: Space, sizes: FloatArray) -> Cells:
         names = (momentum, "ema")
     target = space.goal + space.problem.irreducible_loss
     rows = [
-        (place, found.steps + 1, one.lr, 1 - one.momentum, 1 - one.ema_decay)
+        (place, found.steps + late, one.lr, 1 - one.momentum, 1 - one.ema_decay)
         for name in names
         for place, found in enumerate(
             search(space.problem, name, sizes, target, backend=space.backend)
         )
         if found.steps is not None and (one := found.optimizer) is not None
+        for late in (0, 1, 2)
     ]
     columns = np.array(rows, dtype=float).reshape(-1, 5).T
     places, steps = columns[:2].astype(np.int64)
@@ -163,7 +164,7 @@ def _inherited(space: Space, sizes: FloatArray) -> Cells:
     cells = Cells(places, sizes[places], points, steps)
     if not steps.size:
         return cells
-    # Coordinates round: a step is added, and what still misses is left out.
+    # Coordinates round, so a step or two are added; what misses is left out.
     return cells.pick(np.flatnonzero(space.height(points, steps, cells.sizes) <= 0))
 
 
