@@ -163,6 +163,8 @@ def _divided_complex_power(poly: Characteristic, steps: int) -> FloatArray:
     complex_ = poly.discriminant < 0
     height = np.sqrt(np.where(complex_, -poly.discriminant, 1.0))
     angle = np.arctan2(height, (poly.at_minus_one - poly.at_one) / 2)
-    log_radius = 0.5 * np.log1p(-np.where(complex_, poly.product_gap, 0.5))
+    # A momentum below 1e-16 rounds its gap to one.
+    gap = np.minimum(np.where(complex_, poly.product_gap, 0.5), 1 - 2.0**-53)
+    log_radius = 0.5 * np.log1p(-gap)
     waves = np.sin((steps + 1) * angle) / np.sin(angle)
     return np.exp(steps * log_radius) * waves
