@@ -487,3 +487,12 @@ def test_ctrl_c_before_the_first_cell_keeps_nothing(
     assert ended.code == 130
     assert "interrupted; nothing is written" in ended.last_line
     assert not (tmp_path / "cells.csv").exists()
+
+
+def test_a_tail_fraction_that_a_schedule_would_not_take_is_refused(rightbatch):
+    ended = rightbatch(
+        "simulate", "--optimizer", "tail-average", "--schedule", "cosine",
+        "--tail-fraction", ".3", "--batch-sizes", 64,
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "--tail-fraction: is a half" in ended.err.splitlines()[-1]

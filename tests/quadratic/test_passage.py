@@ -188,3 +188,15 @@ def test_label_noise_is_refused(function):
     noisy = NoisyQuadratic(spectrum=Spectrum.inverse(3), label_noise=1.0)
     with pytest.raises(InputError, match="label noise"):
         function(noisy, Optimizer(name="sgd", lr=0.1), 1, 0.1)
+
+
+@pytest.mark.parametrize("floor", [-1e6, 0.0, 3.0])
+def test_steps_do_not_depend_on_where_the_loss_is_counted_from(floor: float):
+    spectrum = Spectrum.inverse(100)
+    problem = NoisyQuadratic(spectrum=spectrum, irreducible_loss=floor)
+    plain = NoisyQuadratic(spectrum=spectrum)
+    sgd = Optimizer(name="sgd", lr=0.02)
+    # A loss of 1e6 has ten digits left after the point: the gap itself is rounded.
+    gap = (floor + 0.01) - floor
+    for steps_to in (first_passage, settling):
+        assert steps_to(problem, sgd, 64, floor + gap) == steps_to(plain, sgd, 64, gap)

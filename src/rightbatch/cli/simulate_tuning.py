@@ -161,6 +161,11 @@ class Wishes:
             raise InputError(
                 f"--tail-fraction: {', '.join(names)} has none.", "tail-average has"
             )
+        if self.schedule != "constant":
+            raise InputError(
+                f"--tail-fraction: is a half under --schedule {self.schedule}.",
+                "leave one of the two out",
+            )
         return share
 
     def _refuse_beside(self, shape: Shape | EqualPieces) -> None:

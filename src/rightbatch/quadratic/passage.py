@@ -5,6 +5,8 @@ misses passages. The first thousands of steps are taken one by one; further out,
 rule out what they can, and every step that they cannot is looked at.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from rightbatch import _checks
@@ -65,8 +67,8 @@ def first_passage(
         True
     """
     who = "first_passage"
+    problem, target = _from_floor(who, problem, target)
     envelope = _envelope(who, problem, optimizer, batch_size, backend)
-    check_target(who, problem, target)
     last = _checks.positive_integer(who, "max_steps", max_steps)
     by_step = _Walk(envelope)
     found = by_step.first_below(target, min(last, _NEAR))
@@ -112,8 +114,8 @@ def settling(
         60
     """
     who = "settling"
+    problem, target = _from_floor(who, problem, target)
     envelope = _envelope(who, problem, optimizer, batch_size, backend)
-    check_target(who, problem, target)
     last = _checks.positive_integer(who, "max_steps", max_steps)
     settled = steady_state_moments(problem, optimizer, batch_size)
     if not problem.loss(settled) < target:
@@ -128,6 +130,18 @@ def settling(
 
 
 # Step by step ------------------------------------------------------------------------
+
+
+def _from_floor(
+    who: str, problem: NoisyQuadratic, target: float
+) -> tuple[NoisyQuadratic, float]:
+    """Return problem and target counted from the irreducible loss.
+
+    What is within rounding of the target is a share of that, not of the loss.
+    """
+    check_target(who, problem, target)
+    floor = problem.irreducible_loss
+    return replace(problem, irreducible_loss=0.0), target - floor
 
 
 def _envelope(

@@ -23,6 +23,7 @@ from rightbatch.quadratic.table_cell import Schedule, TableCell, Tuning
 GROWN_PIECES = 100
 """How many pieces stand for a shape whose batch is grown."""
 _TOO_LONG = "no settings reach the target within 2^36 steps"
+_NOT_FOUND = "no schedule was found within the steps that are searched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Group:
                 self.problem, self.name, schedule, sizes, self.target, backend=backend
             )
         if one.steps is None:
-            return replace(blank, why=_TOO_LONG)
+            return replace(blank, why=_NOT_FOUND)
         cell = replace(
             blank, steps=one.steps, optimizer=one.optimizer, loss=one.loss, schedule=one
         )
