@@ -57,11 +57,6 @@ def test_a_gradient_that_noise_hides_has_no_finite_noise_scale():
     }
 
 
-def test_without_gradient_and_noise_there_is_no_noise_scale():
-    nothing = GradientMoments(grad_sq_norm=0.0, grad_variance=0.0)
-    assert math.isnan(nothing.simple_noise_scale)
-
-
 def test_known_moments_are_told_to_a_program():
     moments = GradientMoments(grad_sq_norm=2.0, grad_variance=8.0)
     assert moments.to_dict()["simple_noise_scale"] == 4.0
@@ -74,12 +69,41 @@ def test_a_moment_that_is_no_number_is_refused(value):
         GradientMoments(grad_sq_norm=value, grad_variance=1.0)
 
 
-def test_a_negative_variance_is_refused():
-    with pytest.raises(ValueError, match="`grad_variance` must not be negative"):
-        GradientMoments(grad_sq_norm=1.0, grad_variance=-1.0)
+@pytest.mark.parametrize(
+    ("square", "variance", "scale"),
+    [(2.0, 8.0, 4.0), (2.0, 0.0, 0.0), (2.0, -1.0, 0.0), (0.0, 1.0, math.inf)],
+)
+def test_the_noise_scale_of_one_step_says_which_moment_was_lost(
+    square, variance, scale
+):
+    moments = GradientMoments(grad_sq_norm=square, grad_variance=variance)
+    assert moments.simple_noise_scale == scale
+
+
+@pytest.mark.parametrize(("square", "variance"), [(0, 0), (-1, 0), (0, -1), (-1, -1)])
+def test_without_either_moment_there_is_no_noise_scale(square, variance):
+    moments = GradientMoments(grad_sq_norm=square, grad_variance=variance)
+    assert math.isnan(moments.simple_noise_scale)
+    assert moments.to_dict()["simple_noise_scale"] is None
 
 
 def test_a_batch_of_nothing_is_refused():
     moments = GradientMoments(grad_sq_norm=1.0, grad_variance=1.0)
     with pytest.raises(ValueError, match="batch_grad_sq_norm: `batch_size` must be"):
         moments.batch_grad_sq_norm(0)
+
+
+def test_a_data_set_of_nothing_is_refused():
+    moments = GradientMoments(grad_sq_norm=1.0, grad_variance=1.0)
+    with pytest.raises(ValueError, match="for_dataset: `dataset_size` must be"):
+        moments.for_dataset(0)
+
+
+@given(square=st.floats(-10, 10), variance=positive, size=st.floats(1, 1e6))
+def test_a_data_set_drawn_from_has_the_gradient_of_a_batch_of_its_size(
+    square, variance, size
+):
+    moments = GradientMoments(grad_sq_norm=square, grad_variance=variance)
+    of_data = moments.for_dataset(size)
+    assert of_data.grad_sq_norm == moments.batch_grad_sq_norm(size)
+    assert of_data.grad_variance == variance
