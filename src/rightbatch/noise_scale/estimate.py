@@ -13,6 +13,7 @@ from rightbatch.noise_scale.fieller import (
     fieller_lower_bound,
 )
 from rightbatch.noise_scale.moments import GradientMoments
+from rightbatch.noise_scale.planning import relative_half_width, steps_to_narrow
 from rightbatch.noise_scale.scatter import Covariance, Scatter
 
 Status = Literal["resolved", "at least", "unresolved", "too few steps"]
@@ -21,7 +22,6 @@ Limit = Literal["gradient", "noise", "steps", "drift"]
 DEFINITION = "simple noise scale tr(Sigma)/|G|^2, ratio of averages"
 # Below three, Student's quantile alone is more than twice that of many steps.
 _FEW_STEPS = 3.0
-_MOST_STEPS = 1e15
 
 _IN_THE_WAY = {
     "gradient": "the scatter of |G|^2",
@@ -81,11 +81,10 @@ class NoiseScaleEstimate:
     @property
     def relative_error(self) -> float:
         """Half the interval's width over the value; infinite without an end."""
-        if self.status != "resolved":
+        value, low, high = self.interval.value, self.interval.low, self.interval.high
+        if value is None or low is None or high is None:
             return math.inf
-        return _relative_half_width(
-            self.interval.value, self.interval.low, self.interval.high
-        )
+        return relative_half_width(value, RatioLimits(low, high))
 
     def steps_until(self, relative_error: float = 0.2) -> float:
         """Return how many more updates like these narrow the interval to a share.
@@ -109,9 +108,8 @@ class NoiseScaleEstimate:
             return 0.0
         wanted = self._effective_steps_for(relative_error)
         if self.kept_per_step >= 1:
-            return (wanted - self.effective_steps) * (
-                self.num_steps / self.effective_steps if self.num_steps else 1.0
-            )
+            per_effective = self.num_steps / max(1.0, self.effective_steps)
+            return (wanted - self.effective_steps) * max(1.0, per_effective)
         kept = self.kept_per_step
         most = (1 + kept) / (1 - kept)
         if wanted >= most:
@@ -125,25 +123,13 @@ class NoiseScaleEstimate:
         """Return how many effective steps give an interval of that relative width."""
         if self.moments is None or self.covariance is None:
             return math.inf
-        t, q = self.moments.grad_variance, self.moments.grad_sq_norm
-        if t <= 0 or q <= 0:
-            return math.inf
-
-        def width(steps: float) -> float:
-            assert self.covariance is not None
-            shrink = self.effective_steps / steps
-            there = Covariance(*(shrink * one for one in self.covariance))
-            limits = fieller_interval(t, q, there, steps - 1, level=self.interval.level)
-            return _relative_half_width(t / q, limits.low, limits.high)
-
-        low, high = math.log(2.0), math.log(_MOST_STEPS)
-        for _ in range(60):
-            middle = (low + high) / 2
-            if width(math.exp(middle)) > relative_error:
-                low = middle
-            else:
-                high = middle
-        return math.exp(high)
+        return steps_to_narrow(
+            self.moments.grad_variance,
+            self.moments.grad_sq_norm,
+            Covariance(*(self.effective_steps * one for one in self.covariance)),
+            relative_error,
+            level=self.interval.level,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it for a program; what is not finite is null."""
@@ -274,13 +260,3 @@ def _limit(
         return "gradient"
     phi = scatter.t / scatter.q
     return "noise" if phi**2 * covariance.qq < covariance.tt else "gradient"
-
-
-def _relative_half_width(
-    value: float | None, low: float | None, high: float | None
-) -> float:
-    if value is None or low is None or high is None or not math.isfinite(high):
-        return math.inf
-    if high == low:
-        return 0.0
-    return (high - low) / 2 / value if value > 0 else math.inf

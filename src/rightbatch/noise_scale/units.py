@@ -36,7 +36,8 @@ class UnitSums:
 
     Sums over units add over micro-batches, over replicas (one all-reduce of six
     numbers) and over ways to read them, as long as every :math:`c_j` is scaled as it
-    enters the one gradient whose norm is given to :meth:`moments`.
+    enters the one gradient whose norm is given to :meth:`moments`. `UnitSums()` is
+    the sum over no unit.
 
     Args:
         num_units: R, the units.
@@ -47,7 +48,7 @@ class UnitSums:
         square: :math:`\sum u_j^2/b_j`.
 
     Raises:
-        InputError: A count or a weight is not positive, or a norm is below zero.
+        InputError: A sum is below zero.
 
     Example:
         >>> sums = UnitSums.of([4.0, 1.0], 8) + UnitSums.of([3.0, 2.0], 8)
@@ -64,17 +65,16 @@ class UnitSums:
     )
     """How each field adds up over replicas."""
 
-    num_units: int
-    examples: float
-    weight: float
-    norms: float
-    inverse: float
-    square: float
+    num_units: int = 0
+    examples: float = 0.0
+    weight: float = 0.0
+    norms: float = 0.0
+    inverse: float = 0.0
+    square: float = 0.0
 
     def __post_init__(self) -> None:
-        _checks.positive_integer("UnitSums", "num_units", self.num_units)
-        for name in ("examples", "weight", "inverse", "square"):
-            _checks.positive("UnitSums", name, getattr(self, name))
+        for name in ("num_units", "examples", "weight", "inverse", "square"):
+            _checks.nonnegative("UnitSums", name, getattr(self, name))
         if self.norms < 0:
             raise InputError(
                 f"UnitSums: `norms` must not be negative, got {self.norms!r}."
@@ -178,7 +178,8 @@ class UnitSums:
             The sums over all of them.
 
         Raises:
-            InputError: `num_units` is no whole number, or below the number read.
+            InputError: `num_units` is no whole number, or below the number read, or
+                none was read.
 
         Example:
             >>> UnitSums.of([4.0, 1.0], 1).extended_to(8)
@@ -187,10 +188,10 @@ square=8.0)
         """
         who = "UnitSums.extended_to"
         whole = _checks.positive_integer(who, "num_units", num_units)
-        if whole < self.num_units:
+        if not 1 <= self.num_units <= whole:
             raise InputError(
-                f"{who}: `num_units` must be at least the {self.num_units} that were "
-                f"read, got {whole}."
+                f"{who}: of {whole} units between 1 and all must have been read, "
+                f"got {self.num_units}."
             )
         ratio = whole / self.num_units
         return UnitSums(
@@ -225,14 +226,19 @@ square=8.0)
                 f"{who}: `norms` is not finite, got {self.norms!r}.",
                 "skip the update: MomentAverage.skip()",
             )
-        mean = self.weight * self.norms
-        k1, k2 = self.inverse / self.weight, self.square / self.weight**2
-        if self.num_units < 2 or k1 - k2 <= _ROUNDING * k1:
+        if self.num_units < 2:
             raise InputError(
                 f"{who}: one unit alone tells no noise, got num_units={self.num_units} "
                 f"with {self.examples:g} examples.",
                 "read per-example gradient norms, accumulate at least two "
                 "micro-batches, or use several replicas",
+            )
+        mean = self.weight * self.norms
+        k1, k2 = self.inverse / self.weight, self.square / self.weight**2
+        if k1 - k2 <= _ROUNDING * k1:
+            raise InputError(
+                f"{who}: one of {self.num_units} units has all the weight.",
+                "leave out units without weight",
             )
         excess = mean - total_sq_norm
         if abs(excess) <= _ROUNDING * mean:
@@ -261,7 +267,7 @@ square=8.0)
             )
         units, *rest = values
         return cls(
-            num_units=_checks.positive_integer("UnitSums", "num_units", units),
+            num_units=round(units),
             **dict(zip(names[1:], map(float, rest), strict=True)),
         )
 
