@@ -10,7 +10,7 @@ from rightbatch.errors import InputError
 from rightbatch.noise_scale.drift import DriftTest, drift_test
 from rightbatch.noise_scale.estimate import NoiseScaleEstimate, estimate_noise_scale
 from rightbatch.noise_scale.moments import GradientMoments
-from rightbatch.noise_scale.scatter import Scatter
+from rightbatch.noise_scale.scatter import Scatter, Spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,9 +207,11 @@ class MomentAverage:
         who = "MomentAverage.from_state_dict"
         _check_keys(who, state, {one.name for one in fields(cls)})
         rest: dict[str, Any] = dict(state)
-        sums: dict[str, float] = dict(rest.pop("scatter"))
-        _check_keys(who, sums, {one.name for one in fields(Scatter)})
-        return cls(scatter=Scatter(**sums), **rest)
+        scatter: dict[str, Any] = dict(rest.pop("scatter"))
+        _check_keys(who, scatter, {one.name for one in fields(Scatter)})
+        for part in ("sums", "squares"):
+            _check_keys(who, scatter[part], {one.name for one in fields(Spread)})
+        return cls(scatter=Scatter.from_dict(scatter), **rest)
 
 
 def _check_keys(who: str, given: Mapping[str, Any], names: set[str]) -> None:

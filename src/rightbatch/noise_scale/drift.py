@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rightbatch import _checks
-from rightbatch.noise_scale.scatter import Scatter
+from rightbatch.noise_scale.scatter import Scatter, Spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,33 +84,34 @@ def drift_test(scatter: Scatter) -> DriftTest | None:
         >>> round(found.slope, 3), round(found.change, 2), found.p_value < 1e-4
         (0.122, 1.65, True)
     """
-    if scatter.weight <= 0 or scatter.xx <= 0 or scatter.q <= 0 or scatter.t <= 0:
+    sums, degrees = scatter.sums, scatter.degrees - 1
+    if degrees < 1 or min(sums.xx, sums.q, sums.t) <= 0:
         return None
-    # sum of w^2 (x - mean)^2 about the mean by w, over what an equal weight would give
-    about = scatter.square_weight * (scatter.square_x - scatter.x) ** 2
-    leverage = (scatter.square_xx + about) / scatter.xx
-    one = scatter.square_weight / scatter.weight
-    room = scatter.weight - one - leverage
-    degrees = room / one
-    if degrees < 1:
-        return None
-    phi = scatter.t / scatter.q
-    slope = (scatter.xt - phi * scatter.xq) / scatter.xx
-    total = scatter.tt - 2 * phi * scatter.tq + phi**2 * scatter.qq
-    residual = max(0.0, total - slope**2 * scatter.xx)
-    error = math.sqrt(residual / room * leverage / scatter.xx)
+    phi = sums.t / sums.q
+    slope = (sums.xt - phi * sums.xq) / sums.xx
+    squares = scatter.squares.about(sums.x, sums.t, sums.q)
+    residual = _residual(squares, phi, slope) * (degrees + 2) / degrees
+    variance = residual / squares.weight * squares.xx / sums.xx**2
     # A uniform window is sqrt(12) of its standard deviations long.
-    length = math.sqrt(12 * scatter.xx / scatter.weight)
-    statistic = slope / error if error else math.copysign(math.inf, slope)
-    if not slope:
-        statistic = 0.0
+    length = math.sqrt(12 * sums.xx / sums.weight)
+    statistic = 0.0
+    if slope:
+        error = math.sqrt(variance)
+        statistic = slope / error if error else math.copysign(math.inf, slope)
     return DriftTest(
-        slope=slope / scatter.q,
-        change=slope * length / scatter.t,
+        slope=slope / sums.q,
+        change=slope * length / sums.t,
         statistic=statistic,
         degrees=degrees,
         p_value=_two_sided(degrees, statistic),
     )
+
+
+def _residual(squares: Spread, phi: float, slope: float) -> float:
+    """Return the sum of squares of d about the line, by squared weights."""
+    flat = squares.tt - 2 * phi * squares.tq + phi**2 * squares.qq
+    tilt = squares.xt - phi * squares.xq
+    return max(0.0, flat - 2 * slope * tilt + slope**2 * squares.xx)
 
 
 def _two_sided(degrees: float, statistic: float) -> float:

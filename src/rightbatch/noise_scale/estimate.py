@@ -202,7 +202,7 @@ def estimate_noise_scale(
     limits, bound = RatioLimits(0.0, math.inf), 0.0
     if steps >= 2:
         covariance = scatter.covariance()
-        given = (scatter.t, scatter.q, covariance, steps - 1)
+        given = (scatter.t, scatter.q, covariance, scatter.degrees)
         limits = fieller_interval(*given, level=level)
         bound = fieller_lower_bound(*given, level=level)
     # A bound without an end is chance at one side: the two-sided one is the safe one.

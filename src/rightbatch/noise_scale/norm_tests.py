@@ -47,8 +47,8 @@ def inner_product_variance(
 
     :math:`b\,\mathrm{cov}_j(\langle g_j, u\rangle, \langle g_j, v\rangle)`: given u
     and v the covariance over units is :math:`u'\Sigma v/b`, and u and v are independent
-    with mean G. Products with the batch's own mean, :math:`b\,\mathrm{var}_j\langle g_j,
-    g_B\rangle`, would be too large by about :math:`\mathrm{tr}\,\Sigma^2/B`.
+    with mean G. Products with the batch's own mean, :math:`b\,\mathrm{var}_j \langle
+    g_j, g_B\rangle`, would be too large by about :math:`\mathrm{tr}\,\Sigma^2/B`.
 
     Args:
         first_products: :math:`\langle g_j, u\rangle` for units j of the first group,
