@@ -12,7 +12,6 @@ from torch import nn, optim
 from rightbatch.curvature import (
     UnitGradients,
     alignment_curve,
-    sign_noise_scale,
     update_of,
 )
 from rightbatch.errors import InputError
@@ -137,33 +136,6 @@ def test_a_curve_prints_and_turns_to_json():
     found = alignment_curve(gaussian(20, 2).blocks(4), torch.sign, [2, 4])
     assert "batch size   progress\n          2" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["batch_sizes"] == [2, 4]
-
-
-def test_the_sign_scale_s_bracket_holds_the_truth_on_average():
-    truth = float(DEVIATION.sum() / MEAN.abs().sum()) ** 2
-    found = [sign_noise_scale(gaussian(64, 4, seed=s)) for s in range(300)]
-    signals = [
-        torch.tensor([i.low**-0.5 for i in found]),
-        torch.tensor([0.0 if i.high is None else i.high**-0.5 for i in found]),
-    ]
-    plug_in, crossed = (float(s.mean()) for s in signals)
-    assert crossed < truth**-0.5 < plug_in
-    assert plug_in > 1.05 * truth**-0.5
-    many = sign_noise_scale(gaussian(20_000, 4))
-    assert (many.low, many.high) == pytest.approx((truth, truth), rel=0.1)
-    assert many.low < many.high
-    assert math.isnan(many.level)
-
-
-def test_a_sign_scale_without_a_signal_has_no_end():
-    rows = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
-    found = sign_noise_scale(UnitGradients(rows=rows, unit_size=1))
-    assert (found.low, found.high) == (None, None)
-
-
-def test_few_units_tell_no_sign_scale():
-    with pytest.raises(InputError, match="sign_noise_scale: `units` must be at least"):
-        sign_noise_scale(gaussian(3, 1))
 
 
 @pytest.mark.parametrize("size", [3, 8, 10])

@@ -8,7 +8,6 @@ Everything leaves the model as it was.
 from rightbatch.curvature.alignment import (
     AlignmentCurve,
     alignment_curve,
-    sign_noise_scale,
     update_of,
 )
 from rightbatch.curvature.hessian_noise import (
@@ -31,6 +30,7 @@ from rightbatch.curvature.products import (
     hessian,
     hessian_vector_product,
 )
+from rightbatch.curvature.sign_noise import SignNoiseScale, sign_noise_scale
 from rightbatch.curvature.spectrum import CurvatureSpectrum, lanczos_spectrum
 from rightbatch.curvature.trace import TraceEstimate, hutchinson_trace
 from rightbatch.curvature.unit_gradients import (
@@ -46,6 +46,7 @@ __all__ = [
     "OutputLoss",
     "Product",
     "Ritz",
+    "SignNoiseScale",
     "TraceEstimate",
     "UnitGradients",
     "alignment_curve",

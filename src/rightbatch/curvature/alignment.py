@@ -7,7 +7,6 @@ one step lowers the loss by to first order, per learning rate. A product with th
 gradient of the same batch would count its noise as progress.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from rightbatch.curvature.products import checked_vector
 from rightbatch.curvature.trace import mean_and_error
 from rightbatch.curvature.unit_gradients import UnitGradients
 from rightbatch.errors import InputError
-from rightbatch.fitting import Interval
 
 UpdateRule = Callable[[Tensor], Tensor]
 
@@ -167,52 +165,6 @@ def update_of(optimizer: Optimizer, model: nn.Module) -> UpdateRule:
         return flatten((p.detach() - q.detach()) / rate for p, q in pairs)
 
     return update
-
-
-def sign_noise_scale(units: UnitGradients) -> Interval:
-    r"""Return a bracket of the noise scale in the geometry of sign descent.
-
-    .. math:: \left( \sum_i \sigma_i / \sum_i |G_i| \right)^2
-
-    with :math:`\sigma_i` the standard deviation of one example's gradient. The mean of
-    all units has :math:`E|\bar g|_1 \ge |G|_1`, since noise adds to absolute values;
-    the signs of one half of them against the other half have
-    :math:`E \langle \mathrm{sign}\, g_S, g_T \rangle \le |G|_1`, since some signs
-    are wrong. The first gives the lower end and the second the upper one.
-
-    Args:
-        units: Four at least, of equal size.
-
-    Returns:
-        The bracket: of the bias, not of chance, so its level is nan. No value; no
-        upper end where the second signal is not above zero.
-
-    Raises:
-        InputError: There are fewer than four units.
-
-    Example:
-        >>> rows = torch.tensor([[1.0, 2.0], [3.0, 2.0], [1.0, 2.0], [3.0, 2.0]])
-        >>> found = sign_noise_scale(UnitGradients(rows=rows, unit_size=3))
-        >>> round(found.low, 4), round(found.high, 4)
-        (0.25, 0.25)
-    """
-    if len(units) < 4:
-        raise InputError(
-            f"sign_noise_scale: `units` must be at least 4, got {len(units)}."
-        )
-    half = len(units) // 2
-    noise = units.unit_size**0.5 * float(units.rows.std(0, unbiased=True).sum())
-    plug_in = float(units.mean.abs().sum())
-    means = units.rows[:half].mean(0), units.rows[half : 2 * half].mean(0)
-    crossed = sum(float(torch.sign(s).dot(t)) for s, t in (means, means[::-1])) / 2
-    return Interval(
-        value=None,
-        low=(noise / plug_in) ** 2 if plug_in else None,
-        high=(noise / crossed) ** 2 if crossed > 0 else None,
-        level=math.nan,
-        unit="examples",
-        definition="sign noise scale |sigma|_1^2/|G|_1^2, [plug-in, cross-fit]",
-    )
 
 
 def _block_progress(size: int, block: UnitGradients, update: UpdateRule) -> float:
