@@ -56,7 +56,8 @@ class NoiseScaleEstimate:
             end is known; "too few steps", below two effective ones.
         limited_by: What the width comes from: the scatter of :math:`|G|^2`
             ("gradient") or of tr Sigma ("noise"), too few steps for a scatter
-            ("steps"), or a noise scale that moves ("drift", tested at 1 %).
+            ("steps"), or a noise scale that moves ("drift", tested at 1 %, and only
+            said of one that is resolved).
         drift: The test of a drift; None where it has no say.
         kept_per_step: Share of the weights that one more update leaves.
     """
@@ -218,7 +219,7 @@ def estimate_noise_scale(
         num_steps=num_steps,
         examples=examples,
         status=status,
-        limited_by=_limit(scatter, covariance, drift),
+        limited_by=_limit(scatter, covariance, drift if status == "resolved" else None),
         drift=drift,
         kept_per_step=kept_per_step,
     )

@@ -2,7 +2,8 @@ r"""What the usual short cuts read, and why it is only a lower bound.
 
 They take a batch's own :math:`|g_B|^2` for :math:`|G|^2`. It is too large by
 :math:`\mathrm{tr}\,\Sigma/B`, so that what they read is about :math:`\phi B/(\phi +
-B)`: no more than the batch they read it from, however large :math:`\phi` is.
+B)`: no more than the batch they read it from, however large :math:`\phi` is. (The
+ratio of one batch can pass even that by chance; it is ratios of averages that cannot.)
 """
 
 import math
@@ -22,7 +23,7 @@ class PlugInNoiseScale:
 
     Args:
         at_least: What was read, about :math:`\phi B/(\phi + B)`.
-        batch_size: B, which it cannot pass, in examples.
+        batch_size: B, which averages cannot pass, in examples.
 
     Example:
         >>> found = plug_in_noise_scale(350.0, batch_grad_sq_norm=4.0, batch_size=100)
@@ -74,7 +75,7 @@ def plug_in_noise_scale(
 
     Args:
         grad_variance: :math:`\mathrm{tr}\,\Sigma` of one example.
-        batch_grad_sq_norm: :math:`|g_B|^2`.
+        batch_grad_sq_norm: :math:`|g_B|^2`, better an average of it.
         batch_size: B, in examples.
 
     Returns:
@@ -91,11 +92,11 @@ def plug_in_noise_scale(
 
 
 def naive_diversity_bound(example_sq_norms: ArrayLike, mean_sq_norm: float) -> float:
-    r"""Return the diversity bound of a batch taken for the data: B at most.
+    r"""Return the diversity bound of a batch that is taken for the data.
 
     :math:`B \sum |g_i|^2/|\sum g_i|^2`, for comparison with
-    `GradientMoments.diversity_batch_bound`, which is 1 plus a noise scale without the
-    cap. Its expectation is about :math:`(1 + \phi)/(1 + \phi/B)`.
+    `GradientMoments.diversity_batch_bound`, which is 1 plus a noise scale without
+    the cap: with averages for the norms it is :math:`(1 + \phi)/(1 + \phi/B)`, below B.
 
     Args:
         example_sq_norms: :math:`|g_i|^2` of every example, shape (B,).

@@ -79,13 +79,19 @@ class Spread:
             return other
         weight = self.weight + other.weight
         share = other.weight / weight
-        return replace(
-            self.about(
-                self.x + share * (other.x - self.x),
-                self.t + share * (other.t - self.t),
-                self.q + share * (other.q - self.q),
-            )._plus(other),
+        dx, dt, dq = other.x - self.x, other.t - self.t, other.q - self.q
+        both = self.weight * share
+        return Spread(
             weight=weight,
+            x=self.x + share * dx,
+            t=self.t + share * dt,
+            q=self.q + share * dq,
+            xx=self.xx + other.xx + both * dx * dx,
+            xt=self.xt + other.xt + both * dx * dt,
+            xq=self.xq + other.xq + both * dx * dq,
+            tt=self.tt + other.tt + both * dt * dt,
+            tq=self.tq + other.tq + both * dt * dq,
+            qq=self.qq + other.qq + both * dq * dq,
         )
 
     def about(self, x: float, t: float, q: float) -> "Spread":
@@ -102,18 +108,6 @@ class Spread:
             tt=self.tt + weight * dt * dt,
             tq=self.tq + weight * dt * dq,
             qq=self.qq + weight * dq * dq,
-        )
-
-    def _plus(self, other: "Spread") -> "Spread":
-        there = other.about(self.x, self.t, self.q)
-        return replace(
-            self,
-            xx=self.xx + there.xx,
-            xt=self.xt + there.xt,
-            xq=self.xq + there.xq,
-            tt=self.tt + there.tt,
-            tq=self.tq + there.tq,
-            qq=self.qq + there.qq,
         )
 
     def for_dataset(self, dataset_size: float) -> "Spread":

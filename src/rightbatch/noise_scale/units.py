@@ -103,20 +103,7 @@ class UnitSums:
             InputError: There is no unit, a shape differs, a norm is below zero, or
                 examples or weights are not positive.
         """
-        who = "UnitSums.of"
-        norms = _norms_of(who, contribution_sq_norms)
-        sizes = _per_unit(who, "examples", examples, norms.size)
-        shares = sizes
-        if weights is not None:
-            shares = _per_unit(who, "weights", weights, norms.size)
-        return cls(
-            num_units=norms.size,
-            examples=float(sizes.sum()),
-            weight=float(shares.sum()),
-            norms=float((norms / shares).sum()),
-            inverse=float((shares / sizes).sum()),
-            square=float((shares**2 / sizes).sum()),
-        )
+        return _sums(*_units("UnitSums.of", contribution_sq_norms, examples, weights))
 
     @property
     def is_finite(self) -> bool:
@@ -296,34 +283,50 @@ def unit_moments(
         >>> unit_moments([64.0, 16.0, 48.0, 32.0], 16.0, 8)
         GradientMoments(grad_sq_norm=8.0, grad_variance=256.0)
     """
-    who = "unit_moments"
-    norms = _norms_of(who, sq_norms)
-    sizes = _per_unit(who, "examples", examples, norms.size)
-    shares = sizes
-    if weights is not None:
-        shares = _per_unit(who, "weights", weights, norms.size)
+    norms, sizes, shares = _units("unit_moments", sq_norms, examples, weights)
     contributions = norms * (shares / shares.sum()) ** 2
-    return UnitSums.of(contributions, sizes, shares).moments(total_sq_norm)
+    return _sums(contributions, sizes, shares).moments(total_sq_norm)
 
 
-def _norms_of(who: str, values: ArrayLike) -> FloatArray:
-    # What overflowed is let through: one replica that raises would leave the others
-    # waiting, so the sums tell them all.
-    norms = np.atleast_1d(np.asarray(values, dtype=float))
+def _sums(norms: FloatArray, sizes: FloatArray, shares: FloatArray) -> UnitSums:
+    relative = shares / sizes
+    return UnitSums(
+        num_units=norms.size,
+        examples=float(sizes.sum()),
+        weight=float(shares.sum()),
+        norms=float((norms / shares).sum()),
+        inverse=float(relative.sum()),
+        square=float(shares @ relative),
+    )
+
+
+def _units(
+    who: str, sq_norms: ArrayLike, examples: ArrayLike, weights: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    # Norms, examples and weights, each of shape (R,). What overflowed is let through:
+    # one replica that raises would leave the others waiting, so the sums tell them all.
+    norms = np.asarray(sq_norms, dtype=float)
+    norms = norms.reshape(1) if norms.ndim == 0 else norms
     if norms.ndim != 1 or norms.size == 0:
-        raise InputError(f"{who}: squared norms must be a list, got {values!r}.")
-    if np.any(norms < 0):
+        raise InputError(f"{who}: squared norms must be a list, got {sq_norms!r}.")
+    if (norms < 0).any():
         raise InputError(
             f"{who}: squared norms must not be negative, got {norms.min():g}."
         )
-    return norms
+    sizes = _per_unit(who, "examples", examples, norms.size)
+    if weights is None:
+        return norms, sizes, sizes
+    return norms, sizes, _per_unit(who, "weights", weights, norms.size)
 
 
 def _per_unit(who: str, name: str, values: ArrayLike, num_units: int) -> FloatArray:
-    array = _checks.positive_array(who, name, np.atleast_1d(np.asarray(values)))
+    if np.ndim(values) == 0:
+        one = _checks.positive_array(who, name, np.atleast_1d(values))
+        return np.full(num_units, one[0])
+    array = _checks.positive_array(who, name, values)
     if array.size not in (1, num_units):
         raise InputError(
             f"{who}: `{name}` must be one number or one for each of {num_units} "
             f"units, got {array.size}."
         )
-    return np.broadcast_to(array, (num_units,))
+    return array if array.size == num_units else np.full(num_units, array[0])
