@@ -120,6 +120,15 @@ def test_trying_an_update_leaves_no_trace():
     assert all(torch.equal(g, p.grad) for g, p in pairs)
 
 
+def test_a_scheduler_on_the_optimizer_does_not_notice():
+    model, optimizer = stepped_adam()
+    scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=1)
+    expected = update_of(optimizer, model)(torch.ones(31, dtype=torch.float64))
+    assert torch.isfinite(expected).all()
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    assert scheduler.last_epoch == 0
+
+
 def test_an_update_has_momentum_and_decay_in_it_and_rates_in_proportion():
     model = nn.Linear(2, 1)
     groups = [

@@ -116,9 +116,9 @@ def hessian(
         seed: Of the random numbers the model draws (dropout), the same ones at every
             product: the matrix must not change between two of them.
         keep_graphs: Keep what the second differentiation needs from the first product
-            on, for all batches: .6 of the time, and the memory of a forward and backward
-            pass over all of them. Ends with an error of torch if the parameters are
-            changed between products.
+            on, for all batches: .6 of the time, and the memory of a forward and a
+            backward pass over all of them. Ends with an error of torch if the
+            parameters are changed between products.
 
     Returns:
         The product; a call costs three to four gradients, two with graphs kept.
