@@ -1,0 +1,144 @@
+"""Squared norms of what each unit adds to each parameter's gradient, kept on device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rightbatch.fitting import FloatArray
+
+_FIRST_ROWS = 16
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The parameters of one device and precision, whose numbers lie in one tensor."""
+
+    columns: list[int]
+    values: Tensor
+    cells: list[list[Tensor]] = field(default_factory=list[list[Tensor]])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one update as they were, on their devices.
+
+    Args:
+        num_rows: How many.
+        num_columns: How many.
+        lanes: Columns and numbers, of each device and precision.
+    """
+
+    num_rows: int
+    num_columns: int
+    lanes: Sequence[tuple[Sequence[int], Tensor]]
+
+    def numbers(self) -> FloatArray:
+        """Return the numbers, shape (rows, columns); waits for the device."""
+        if len(self.lanes) == 1:
+            return np.array(self.lanes[0][1].tolist())
+        table = np.zeros((self.num_rows, self.num_columns))
+        for columns, values in self.lanes:
+            table[:, columns] = values.tolist()
+        return table
+
+
+class Ledger:
+    """A table of squared norms: a row for each unit, a column for each parameter.
+
+    Numbers are written in place into memory taken once: a hook that allocates even a
+    scalar while a backward pass frees its buffers makes the allocator return memory to
+    the system and fault it in again, which costs more than the norms do.
+
+    Args:
+        parameters: The columns.
+
+    Attributes:
+        cells: Those of the open row, shape () each, by column.
+
+    Example:
+        >>> ledger = Ledger([nn.Parameter(torch.zeros(2))])
+        >>> ledger.open_row()
+        >>> write_square(torch.tensor([3.0, 4.0]), ledger.cells[0])
+        >>> ledger.take().numbers()
+        array([[25.]])
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._num_columns = len(parameters)
+        self._row = -1
+        self._rows: list[list[Tensor]] = []
+        self.cells: list[Tensor] = []
+        lanes: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+        for column, parameter in enumerate(parameters):
+            wide = parameter.dtype == torch.float64
+            key = (parameter.device, torch.float64 if wide else torch.float32)
+            lanes.setdefault(key, []).append(column)
+        self._lanes = [
+            _Lane(columns, torch.zeros(0, len(columns), dtype=dtype, device=device))
+            for (device, dtype), columns in lanes.items()
+        ]
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are open or written."""
+        return self._row + 1
+
+    def open_row(self) -> None:
+        """Begin a row; what is written next goes into it."""
+        self._row += 1
+        if self._row == len(self._rows):
+            self._grow()
+        self.cells = self._rows[self._row]
+
+    def drop_row(self) -> None:
+        """Forget the open row."""
+        for lane in self._lanes:
+            lane.values[self._row].zero_()
+        self._row -= 1
+
+    def take(self) -> Table:
+        """Return all rows and begin anew, every cell zero."""
+        rows, self._row = self.num_rows, -1
+        lanes: list[tuple[list[int], Tensor]] = []
+        for lane in self._lanes:
+            used = lane.values[:rows]
+            lanes.append((lane.columns, used.clone()))
+            used.zero_()
+        return Table(rows, self._num_columns, lanes)
+
+    def _grow(self) -> None:
+        count = max(_FIRST_ROWS, 2 * len(self._rows))
+        for lane in self._lanes:
+            larger = lane.values.new_zeros(count, len(lane.columns))
+            larger[: len(lane.values)] = lane.values
+            lane.values = larger
+            # Views made once: making one costs as much as the norm of a small gradient.
+            lane.cells = [list(row.unbind()) for row in larger.unbind()]
+        self._rows = [self._in_order(row) for row in range(count)]
+
+    def _in_order(self, row: int) -> list[Tensor]:
+        cells: dict[int, Tensor] = {}
+        for lane in self._lanes:
+            cells |= zip(lane.columns, lane.cells[row], strict=True)
+        return [cells[column] for column in range(self._num_columns)]
+
+
+def write_square(gradient: Tensor, cell: Tensor) -> None:
+    """Put the squared norm of a gradient into a tensor of shape ().
+
+    Args:
+        gradient: Any shape, layout and precision.
+        cell: Its precision is that of the sum.
+    """
+    gradient = gradient.detach()
+    if gradient.is_sparse:
+        gradient = gradient.coalesce().values()
+    if gradient.dtype == cell.dtype and gradient.is_contiguous():
+        flat = gradient.view(-1)
+        torch.dot(flat, flat, out=cell)
+        return
+    # Half precision would overflow or lose the sum; other layouts need no copy here.
+    cell.copy_(torch.linalg.vector_norm(gradient, dtype=cell.dtype).square())

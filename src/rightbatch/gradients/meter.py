@@ -1,0 +1,376 @@
+"""The meter: the gradient noise scale of a training loop, in three lines of it."""
+
+import math
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from torch import nn
+
+from rightbatch import _checks
+from rightbatch.errors import InputError
+from rightbatch.gradients.notes import notes_on
+from rightbatch.gradients.parts import Parts, columns_of, named_trainable
+from rightbatch.gradients.reading import NoiseReading
+from rightbatch.gradients.readout import (
+    PartSums,
+    Unit,
+    Update,
+    check_alone,
+    read_update,
+)
+from rightbatch.gradients.replicas import replicas_of
+from rightbatch.gradients.sensor import Sensor, UnitBlock
+from rightbatch.noise_scale import GradientMoments, MomentAverage
+
+Source = Literal["auto", "units", "examples", "normalization"]
+SOURCES = ("auto", "units", "examples", "normalization")
+# Measured updates the default memory is long: a noise scale of ten times the batch size
+# is resolved by then, and training has not moved far.
+AUTO_HORIZON_UPDATES = 200
+# What a loop does at the start of an update it does at every one.
+_LOOKS_AT_START = 2
+_TOTAL = ""
+_MOST_PENDING = 32
+
+
+class NoiseMeter:
+    r"""Reads the gradient noise scale off a training loop.
+
+    .. code-block:: python
+
+        meter = NoiseMeter(model)
+        for batch in loader:
+            for part in split(batch):
+                with meter.unit(examples=len(part)):
+                    (loss(model, part) * len(part) / len(batch)).backward()
+            meter.update()          # after the last backward, before clipping
+            optimizer.step()
+
+    A *unit* is what one backward pass adds to the gradient: a micro-batch, on one
+    replica. From the norms of the units and of their sum come unbiased :math:`|G|^2`
+    and :math:`\mathrm{tr}\,\Sigma`, averaged apart over updates (McCandlish et al.,
+    2018, appendix A; docs/theory/noise-scale.md). With one backward pass per update on
+    one process, norms of single examples are read inside it instead.
+
+    Args:
+        model: As the loop calls it: plain, compiled, in DistributedDataParallel, or
+            sharded by ``fully_shard``.
+        source: "units": micro-batches and replicas; "examples": norms of single
+            examples, layer by layer; "normalization": those of the parameters of
+            normalization layers alone, which follow the whole (Gray et al., 2024);
+            "auto": units where an update has two or more, else examples.
+        every: Measure every so many updates; the hooks are off in between.
+        horizon: Examples the average remembers; "auto" for 200 measured updates'
+            worth, None to forget nothing.
+        num_examples: Examples of each backward pass whose norms are read, the first
+            ones; all when None. Rows have to be in random order.
+        parts: Noise scales of parts as well: "layers", "parameters", or parameters by
+            name, as :func:`optimizer_parts` has them.
+        dataset_size: Examples in the data set, where each is seen once per epoch and
+            its own gradient is meant.
+
+    Raises:
+        InputError: Nothing is trained, or an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(3, 1)
+        >>> _ = torch.manual_seed(0)
+        >>> with NoiseMeter(model) as meter:
+        ...     for _ in range(200):
+        ...         model.zero_grad()
+        ...         for _ in range(4):
+        ...             with meter.unit(examples=8):
+        ...                 loss = (model(torch.randn(8, 3)) - 1).square().mean()
+        ...                 (loss / 4).backward()
+        ...         meter.update()
+        >>> meter.noise_scale.status, meter.noise_scale.coverage
+        ('resolved', 1.0)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Source = "auto",
+        *,
+        every: int = 1,
+        horizon: float | Literal["auto"] | None = "auto",
+        num_examples: int | None = None,
+        parts: Parts | None = None,
+        dataset_size: int | None = None,
+    ) -> None:
+        who = "NoiseMeter"
+        _checks.one_of(who, "source", source, SOURCES)
+        self._every = _checks.positive_integer(who, "every", every)
+        for name, value in (
+            ("num_examples", num_examples),
+            ("dataset_size", dataset_size),
+        ):
+            if value is not None:
+                _checks.positive_integer(who, name, value)
+        self._auto_horizon = isinstance(horizon, str)
+        if isinstance(horizon, str):
+            _checks.one_of(who, "horizon", horizon, ("auto",))
+        self._source: Source = source
+        self._dataset_size = dataset_size
+        self._model = model
+        named = named_trainable(model)
+        self._sizes = np.array([parameter.numel() for parameter in named.values()])
+        self._replicas = replicas_of(model)
+        self._parts = {_TOTAL: np.arange(len(named))}
+        if parts is not None:
+            self._parts |= columns_of(named, parts)
+        memory = None if isinstance(horizon, str) else horizon
+        self._averages = {name: MomentAverage(horizon=memory) for name in self._parts}
+        self._num_updates = 0
+        self._num_units = 0
+        self._waiting = 0.0
+        self._last: GradientMoments | None = None
+        self._pending: list[_Pending] = []
+        self._sensor = Sensor(model, named, self._replicas, num_examples)
+        self._sensor.use("units" if source == "auto" else source)
+        self._sensor.switch(on=True)
+        # Hooks go when the meter does, whether or not anyone closed it.
+        self._detach = weakref.finalize(self, self._sensor.detach)
+
+    # In the loop ------------------------------------------------------------------
+
+    def unit(self, examples: float, weight: float | None = None) -> UnitBlock:
+        """Return a block that takes the one backward pass inside it as a unit.
+
+        Args:
+            examples: How many examples the loss of this pass is about.
+            weight: Of this unit's mean gradient in the update, up to a common factor.
+                By default units weigh as their examples do, which is right where the
+                update is the mean over the batch; give 1 where the loop averages the
+                means of ragged micro-batches.
+
+        Returns:
+            A context manager.
+
+        Raises:
+            InputError: `examples` or `weight` is not positive, or the meter is closed.
+        """
+        who = "NoiseMeter.unit"
+        _checks.positive(who, "examples", examples)
+        if weight is not None:
+            _checks.positive(who, "weight", weight)
+        self._check_open(who)
+        self._waiting += examples
+        return UnitBlock(self._sensor, Unit(examples=examples, weight=weight))
+
+    def update(self, *, grad_scale: float = 1.0) -> None:
+        """Read the update: after its last backward, before clipping and unscaling.
+
+        Args:
+            grad_scale: What the gradient is larger by than the batch's mean gradient:
+                ``scaler.get_scale()`` under a GradScaler. A constant one may be left
+                out, as the noise scale does not depend on it.
+
+        Raises:
+            InputError: No backward ran since the last update, one ran outside a unit,
+                or in several parts; the gradient was changed since; there is one unit
+                only; replicas disagree; the meter is closed. The update is forgotten.
+        """
+        who = "NoiseMeter.update"
+        _checks.positive(who, "grad_scale", grad_scale)
+        self._check_open(who)
+        try:
+            if self._sensor.is_on:
+                self._measure(1 / grad_scale)
+        finally:
+            self._num_updates += 1
+            looks = self._num_updates < _LOOKS_AT_START * self._every
+            self._sensor.clear(looks_at_start=looks)
+            self._sensor.switch(on=self._num_updates % self._every == 0)
+
+    def log(self, log: Callable[[dict[str, float], int], Any], step: int) -> None:
+        """Give the numbers to a logger, under ``noise/...`` keys.
+
+        Args:
+            log: Called once, with a dict and the step.
+            step: Passed on.
+        """
+        log(self.noise_scale.to_log(), step)
+
+    # What was measured ------------------------------------------------------------
+
+    @property
+    def noise_scale(self) -> NoiseReading:
+        """The noise scale as it stands, with interval, unit and what limits it."""
+        self._settle()
+        size = self._dataset_size
+        estimates = {
+            name: average.noise_scale(dataset_size=size)
+            for name, average in self._averages.items()
+        }
+        source = self._sensor.source
+        missing = [] if source == "units" else [*self._sensor.examples.left_out]
+        return NoiseReading(
+            estimate=estimates.pop(_TOTAL),
+            source=source,
+            coverage=1 - float(self._sizes[missing].sum() / self._sizes.sum()),
+            uncovered={} if source == "units" else self._sensor.examples.uncovered,
+            num_units=self._num_units,
+            num_skipped=self._averages[_TOTAL].num_skipped,
+            notes=notes_on(self._model, source, self._sensor.sizes),
+            parts=estimates,
+        )
+
+    @property
+    def moments(self) -> GradientMoments | None:
+        """Both averages, in the units of the gradient; None before the first update."""
+        self._settle()
+        average = self._averages[_TOTAL]
+        return average.moments if average.num_steps else None
+
+    @property
+    def last_moments(self) -> GradientMoments | None:
+        """Both moments of the last update that was read, unbiased, not averaged."""
+        self._settle()
+        return self._last
+
+    @property
+    def is_measuring(self) -> bool:
+        """Whether the update now under way is measured."""
+        return self._sensor.is_on
+
+    def reset(self) -> None:
+        """Forget what was measured, as where a new window begins."""
+        self._settle()
+        self._averages = {name: one.reset() for name, one in self._averages.items()}
+        self._waiting = 0.0
+        self._last = None
+
+    # Life -------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the meter knows, for a checkpoint: plain numbers only."""
+        self._settle()
+        return {
+            "source": self._sensor.source,
+            "num_updates": self._num_updates,
+            "averages": {n: one.state_dict() for n, one in self._averages.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned.
+
+        Raises:
+            InputError: It is of a meter of other parts, or is no such state.
+        """
+        who = "NoiseMeter.load_state_dict"
+        for key in ("source", "num_updates", "averages"):
+            if key not in state:
+                raise InputError(f"{who}: the state lacks {key!r}.")
+        _checks.one_of(who, "source", state["source"], SOURCES[1:])
+        if state["averages"].keys() != self._averages.keys():
+            raise InputError(f"{who}: the state is of a meter with other `parts`.")
+        self._averages = {
+            name: MomentAverage.from_state_dict(one)
+            for name, one in state["averages"].items()
+        }
+        self._auto_horizon &= self._averages[_TOTAL].horizon is None
+        self._num_updates = int(state["num_updates"])
+        self._waiting = 0.0
+        self._pending.clear()
+        self._sensor.clear()
+        self._sensor.switch(on=False)
+        self._sensor.use(state["source"])
+        self._sensor.switch(on=self._num_updates % self._every == 0)
+
+    def close(self) -> None:
+        """Take all hooks off the model; what was measured can still be read."""
+        self._detach()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self, who: str) -> None:
+        if not self._detach.alive:
+            raise InputError(f"{who}: the meter is closed.", "make another one")
+
+    # Reading ----------------------------------------------------------------------
+
+    def _measure(self, factor: float) -> None:
+        update = self._sensor.take()
+        if self._replicas.num == 1:
+            check_alone(update)
+            if update.num_units < 2:
+                self._read_examples_instead()
+                return
+        elapsed, self._waiting = self._waiting * self._replicas.num, 0.0
+        self._pending.append(_Pending(update, factor, elapsed))
+        # Read late, and many at once: the numbers are on their way from the device,
+        # and of a small model's step this is a part that would be seen. Replicas have
+        # to exchange theirs while all of them are here.
+        if self._replicas.num > 1 or len(self._pending) >= _MOST_PENDING:
+            self._settle()
+
+    def _read_examples_instead(self) -> None:
+        """Read examples from now on, as "auto" does where it finds one unit alone.
+
+        Raises:
+            InputError: It is not for "auto" to choose, or they cannot be read.
+        """
+        if self._source != "auto" or self._sensor.source != "units":
+            raise InputError(
+                "NoiseMeter.update: the update had one unit, which tells no noise.",
+                "accumulate over two micro-batches or more, or use two replicas, or "
+                "read norms of single examples, of two or more: source='examples'",
+            )
+        try:
+            self._sensor.use("examples")
+        except InputError as error:
+            raise InputError(
+                "NoiseMeter.update: the update had one unit, which tells no noise, and "
+                f"its examples cannot be read. {error}"
+            ) from None
+
+    def _settle(self) -> None:
+        """Put what was read into the averages."""
+        pending, self._pending = self._pending, []
+        for one in pending:
+            found = read_update(one.update, self._parts, self._replicas)
+            total = found[_TOTAL]
+            if self._auto_horizon:
+                self._auto_horizon = False
+                memory = AUTO_HORIZON_UPDATES * total.sums.examples * self._every
+                self._averages = {
+                    name: replace(average, horizon=memory)
+                    for name, average in self._averages.items()
+                }
+            for name, part in found.items():
+                self._add(name, part, one)
+
+    def _add(self, name: str, part: PartSums, read: "_Pending") -> None:
+        average, sums = self._averages[name], part.sums
+        if not (sums.is_finite and math.isfinite(part.total)):
+            self._averages[name] = average.skip()
+            return
+        moments = sums.scaled(read.factor).moments(part.total * read.factor**2)
+        elapsed = max(sums.examples, read.elapsed)
+        self._averages[name] = average.add(moments, sums.examples, elapsed=elapsed)
+        if name == _TOTAL:
+            self._num_units, self._last = sums.num_units, moments
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An update that was read and is not in the averages yet."""
+
+    update: Update
+    factor: float
+    elapsed: float

@@ -1,0 +1,1 @@
+"""Norms of single examples' gradients, layer by layer, in the normal backward pass."""

@@ -1,0 +1,135 @@
+"""Gradients of micro-batches and replicas, read where each backward leaves them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from rightbatch.gradients.ledger import Ledger, write_square
+
+Hook = Callable[[Tensor], None]
+
+
+class LeafHooks:
+    """Reads each backward's own gradient of every parameter before it is accumulated.
+
+    A hook on a parameter sees what one backward pass leaves there: before it is added
+    to ``.grad`` and before DistributedDataParallel sums it over replicas, in its
+    ``no_sync`` too. With FSDP2 the parameter that autograd sees is the gathered one,
+    which a module holds only while it runs: it is found there and hooked once.
+
+    Args:
+        model: Its modules are looked at where parameters are sharded.
+        parameters: In the ledger's order.
+        ledger: Where squared norms go.
+        sharded: Whether parameters are sharded.
+
+    Attributes:
+        looks_at_start: Whether to look at what lies in ``.grad`` before a unit.
+        stray: A backward pass came between units.
+        dirty: Something was there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        ledger: Ledger,
+        *,
+        sharded: bool = False,
+    ) -> None:
+        self._model = model
+        self._parameters = parameters
+        self._ledger = ledger
+        self._sharded = sharded
+        self._handles: list[RemovableHandle] = []
+        self._hooked: set[int] = set()
+        # Columns in the order their gradients came in this unit; None between units.
+        self._came: list[int] | None = None
+        self.looks_at_start = True
+        self.stray = False
+        self.dirty = False
+
+    def attach(self) -> None:
+        """Put the hooks in place, where they are not."""
+        if self._handles:
+            return
+        if self._sharded:
+            self._watch_modules()
+            return
+        for column, parameter in enumerate(self._parameters):
+            hook = self._hook(column, parameter)
+            self._handles.append(parameter.register_hook(hook))
+
+    def detach(self) -> None:
+        """Take all hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._hooked.clear()
+
+    def begin(self) -> None:
+        """Take what comes next as one unit's."""
+        self._came = []
+
+    def end(self) -> tuple[bool, int | None]:
+        """End the unit.
+
+        Returns:
+            Whether any gradient came, and the column of a parameter whose gradient
+            came in more than one part; None where each came whole.
+        """
+        came, self._came = self._came or [], None
+        self.looks_at_start = False
+        if len(came) == len(set(came)):
+            return bool(came), None
+        return True, next(column for column in came if came.count(column) > 1)
+
+    def _hook(self, column: int, parameter: nn.Parameter) -> Hook:
+        ledger, dot = self._ledger, torch.dot
+        quick = parameter.dtype in (torch.float32, torch.float64)
+
+        def read(gradient: Tensor) -> None:
+            nonlocal quick
+            if self._came is None:
+                self.stray = True
+                return
+            self._came.append(column)
+            # What is there before the first unit would be taken for the units' own.
+            if self.looks_at_start and parameter.grad is not None:
+                self.dirty = self.dirty or bool(parameter.grad.any())
+            if quick:
+                # In nearly every case that is all, and this is the inner loop.
+                try:
+                    flat = gradient.view(-1)
+                    dot(flat, flat, out=ledger.cells[column])
+                except RuntimeError:
+                    quick = False
+            if not quick:
+                write_square(gradient, ledger.cells[column])
+
+        return read
+
+    def _watch_modules(self) -> None:
+        columns = {id(p): column for column, p in enumerate(self._parameters)}
+        for module in self._model.modules():
+            own = {
+                name: columns[id(p)]
+                for name, p in module.named_parameters(recurse=False)
+                if id(p) in columns
+            }
+            if own:
+                watch = self._watcher(own)
+                self._handles.append(module.register_forward_pre_hook(watch))
+
+    def _watcher(self, own: dict[str, int]) -> Callable[[nn.Module, object], None]:
+        def watch(module: nn.Module, _arguments: object) -> None:
+            for name, column in own.items():
+                gathered = module.get_parameter(name)
+                if id(gathered) not in self._hooked and gathered.requires_grad:
+                    self._hooked.add(id(gathered))
+                    hook = self._hook(column, gathered)
+                    self._handles.append(gathered.register_hook(hook))
+
+        return watch
