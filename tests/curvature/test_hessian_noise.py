@@ -5,7 +5,14 @@ import math
 
 import pytest
 import torch
-from curvature.example_models import CROSS_ENTROPY, Regression, labelled, network
+from curvature.example_models import (
+    CROSS_ENTROPY,
+    Regression,
+    example_gradients,
+    explicit_hessian,
+    labelled,
+    network,
+)
 from curvature.test_unit_gradients import z_score
 from torch import nn
 
@@ -107,6 +114,26 @@ def test_a_preconditioned_scale_is_that_of_d_times_g():
         problem.noise_curvature / problem.gradient_curvature, rel=0.1
     )
     assert "of D g" in found.interval.definition
+
+
+def test_the_two_parts_are_means_over_draws_of_explicit_forms():
+    problem = Regression()
+    diagonal = torch.linspace(0.2, 2, 6, dtype=torch.float64)
+    batches = problem.batches(6, 8)
+    found = measure_hessian_noise_scale(
+        problem.model, problem.loss, batches, diagonal=diagonal
+    )
+    noise, gradient = [], []
+    for k in (0, 3):
+        first, second = (
+            diagonal * example_gradients(problem.model, problem.loss, batch).mean(0)
+            for batch in batches[k : k + 2]
+        )
+        matrix = explicit_hessian(problem.model, problem.loss, batches[k + 2])
+        noise.append(float((first - second) @ matrix @ (first - second)) * 8 / 2)
+        gradient.append(float(first @ matrix @ second))
+    assert found.noise_curvature == pytest.approx(sum(noise) / 2)
+    assert found.gradient_curvature == pytest.approx(sum(gradient) / 2)
 
 
 def test_no_gradient_to_speak_of_leaves_no_upper_end():

@@ -63,6 +63,29 @@ def test_the_diagonal_is_the_slope_of_the_update_up_to_a_factor(name):
     assert torch.allclose(slope / slope[0], diagonal / diagonal[0], rtol=1e-6)
 
 
+WITHOUT_MEMORY = {
+    "adam": lambda p: optim.Adam(p, lr=0.01, betas=(0.0, 0.9), eps=0.1),
+    "adamw": lambda p: optim.AdamW(p, lr=0.01, betas=(0.0, 0.9), eps=0.1),
+    "nadam": lambda p: optim.NAdam(p, lr=0.01, betas=(0.0, 0.9), eps=0.1),
+    "radam": lambda p: optim.RAdam(p, lr=0.01, betas=(0.0, 0.9), eps=0.1),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, eps=0.1),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEMORY)
+def test_after_a_step_that_kept_the_second_moment_it_is_that_step_s_slope(name):
+    model, optimizer = trained(WITHOUT_MEMORY[name], steps=12)
+    key = SECOND.get(name, "exp_avg_sq")
+    states = optimizer.state.values()
+    probe = torch.cat([s[key].reshape(-1) for s in states]).sqrt()
+    slope = (moved(optimizer, probe) - moved(optimizer, -probe)) / (2 * 0.01 * probe)
+    parts = probe.split([p.numel() for p in model.parameters()])
+    for parameter, part in zip(model.parameters(), parts, strict=True):
+        parameter.grad = part.view_as(parameter).clone()
+    optimizer.step()
+    assert torch.allclose(preconditioner_diagonal(optimizer, model), slope, rtol=1e-6)
+
+
 def test_one_step_of_adam_knows_the_gradient_s_size():
     model, batch = network(), labelled(5)
     first = gradient(model, CROSS_ENTROPY, batch)
