@@ -31,8 +31,8 @@ SOURCES = ("auto", "units", "examples", "normalization")
 # Measured updates the default memory is long: a noise scale of ten times the batch size
 # is resolved by then, and training has not moved far.
 AUTO_HORIZON_UPDATES = 200
-# What a loop does at the start of an update it does at every one.
-_LOOKS_AT_START = 2
+# What a loop does to its gradients in the first updates it does in all of them.
+_LOOKS_CLOSELY = 2
 _TOTAL = ""
 _MOST_PENDING = 32
 
@@ -184,8 +184,8 @@ class NoiseMeter:
                 self._measure(1 / grad_scale)
         finally:
             self._num_updates += 1
-            looks = self._num_updates < _LOOKS_AT_START * self._every
-            self._sensor.clear(looks_at_start=looks)
+            looks = self._num_updates < _LOOKS_CLOSELY * self._every
+            self._sensor.clear(looks_closely=looks)
             self._sensor.switch(on=self._num_updates % self._every == 0)
 
     def log(self, log: Callable[[dict[str, float], int], Any], step: int) -> None:

@@ -112,5 +112,6 @@ class NoiseReading:
         if self.coverage < 1:
             said.append(f"{100 * self.coverage:.0f} % of the parameters read")
         if self.num_skipped:
-            said.append(f"{self.num_skipped} updates skipped")
+            plural = "" if self.num_skipped == 1 else "s"
+            said.append(f"{self.num_skipped} update{plural} skipped")
         return "; ".join(said)

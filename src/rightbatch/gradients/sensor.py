@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from types import TracebackType
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rightbatch.errors import InputError
 from rightbatch.gradients.ledger import Ledger, write_square
@@ -92,11 +93,11 @@ class Sensor:
         else:
             self.examples.detach()
 
-    def clear(self, *, looks_at_start: bool = True) -> None:
+    def clear(self, *, looks_closely: bool = True) -> None:
         """Forget the update under way.
 
         Args:
-            looks_at_start: Whether to look at what lies in ``.grad`` before the next.
+            looks_closely: Whether to look at the gradient before and after the next.
         """
         self._units: list[Unit] = []
         self._versions: list[int | None] = []
@@ -105,7 +106,8 @@ class Sensor:
         if self._ledger.num_rows:
             self._ledger.take()
         self._leaves.stray = self._leaves.dirty = False
-        self._leaves.looks_at_start = looks_at_start
+        self._leaves.looks_at_start = self._looks_closely = looks_closely
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     def begin(self, unit: Unit) -> None:
         """Take what comes next as one unit's.
@@ -143,6 +145,8 @@ class Sensor:
         self._units.append(unit)
         self.sizes.add(unit.examples)
         self._versions = self._grad_versions()
+        if self._looks_closely:
+            self._keep_smallest()
 
     def abandon(self) -> None:
         """Forget the unit under way: its backward pass raised."""
@@ -156,10 +160,10 @@ class Sensor:
         """Return what was read of the update, its gradient included."""
         if not self._units:
             self._note(_NO_BACKWARD)
-        elif self._grad_versions() != self._versions:
-            self._note(_CHANGED)
         if self._leaves.stray:
             self._note(_STRAY)
+        if self._grad_versions() != self._versions or self._is_rescaled():
+            self._note(_CHANGED)
         if self._leaves.dirty:
             self._note(_DIRTY)
         if self.examples.problem:
@@ -189,6 +193,20 @@ class Sensor:
                 gradient, copies[column] = local_part(gradient)
             write_square(gradient, self._ledger.cells[column])
         return copies
+
+    def _is_rescaled(self) -> bool:
+        # A GradScaler leaves versions as they are. One gradient, the smallest, is
+        # compared with what it was, in the first updates only.
+        kept = self._kept
+        if kept is None:
+            return False
+        return not torch.allclose(kept[0], kept[1], rtol=0, atol=0, equal_nan=True)
+
+    def _keep_smallest(self) -> None:
+        grads = [p.grad for p in self._parameters if p.grad is not None]
+        if grads and not self._replicas.sharded:
+            smallest = min(grads, key=lambda g: g.numel())
+            self._kept = (smallest.clone(), smallest)
 
     def _grad_versions(self) -> list[int | None]:
         # Every change in place moves a tensor's version on: nothing is read for it.
