@@ -79,6 +79,20 @@ def test_with_equal_batches_the_errors_are_the_usual_ones(steps):
     assert found.qq == pytest.approx(usual[1, 1], abs=1e-9)
 
 
+@given(steps=steps_lists.filter(lambda steps: len(steps) > 2), horizon=horizons)
+def test_the_errors_are_those_of_a_weighted_mean_of_unlike_updates(steps, horizon):
+    examples, kept, _, t, q = written_out(steps, horizon)
+    w, v = examples * kept, examples * kept**2
+    n = v.sum() ** 2 / (v @ v)
+    found = add_all(MomentAverage(horizon=horizon), steps).scatter.covariance()
+    from_t, from_q = t - t @ w / w.sum(), q - q @ w / w.sum()
+    factor = n / (n - 1) / w.sum() ** 2
+    assert found.tt == pytest.approx(factor * (w**2 @ from_t**2), rel=1e-5, abs=1e-9)
+    assert found.qq == pytest.approx(factor * (w**2 @ from_q**2), rel=1e-5, abs=1e-9)
+    cross = factor * (w**2 @ (from_t * from_q))
+    assert found.tq == pytest.approx(cross, rel=1e-5, abs=1e-5 * factor * w.sum() ** 2)
+
+
 @given(steps=steps_lists, horizon=horizons, at=st.integers(0, 20))
 def test_merged_parts_are_the_whole(steps, horizon, at):
     empty = MomentAverage(horizon=horizon)
@@ -164,6 +178,14 @@ def test_skipped_updates_are_counted_and_change_nothing_else():
     assert skipped.scatter == average.scatter
     assert skipped.reset() == MomentAverage(horizon=512)
     assert skipped.merge(average.skip()).num_skipped == 3
+
+
+@pytest.mark.parametrize("size", [1e160, 1e308, -1e200])
+def test_an_update_whose_square_overflows_is_skipped(size):
+    average = add_all(MomentAverage(horizon=512), [(1.0, 9.0, 64)] * 3)
+    for square, variance in ((1.0, abs(size)), (size, 1.0)):
+        moments = GradientMoments(grad_sq_norm=square, grad_variance=variance)
+        assert average.add(moments, 64) == average.skip()
 
 
 def test_what_is_long_forgotten_does_not_count():

@@ -83,6 +83,12 @@ def test_where_noise_hides_the_gradient_no_batch_passes():
     assert augmented_test_batch(HIDDEN, 1.0, 0.5, 2.0) is None
 
 
+def test_a_known_answer():
+    moments = GradientMoments(grad_sq_norm=0.5, grad_variance=350.0)
+    assert augmented_test_batch(moments, 4.0, theta=0.5, nu=2.0) == (350 - 8) / 2
+    assert augmented_test_batch(moments, 4.0, theta=0.1, nu=2.0) == pytest.approx(1600)
+
+
 def test_a_variance_that_came_out_below_zero_asks_for_no_examples():
     moments = GradientMoments(grad_sq_norm=1.0, grad_variance=10.0)
     assert inner_product_test_batch(moments, -1.0, 0.5) == 0

@@ -64,6 +64,8 @@ class MomentAverage:
     ) -> "MomentAverage":
         """Return the average with one more update in it.
 
+        An update so large that its square overflows is skipped.
+
         Args:
             moments: Of the update, unbiased, not clipped.
             examples: In the update.
@@ -84,12 +86,16 @@ class MomentAverage:
                 f"got {since!r}."
             )
         one = Scatter.of(moments.grad_variance, moments.grad_sq_norm, weight=size)
+        scatter = self.scatter.joined(one, since, self._kept(since))
+        # Moments of a diverging run are finite long after their squares are not.
+        if not scatter.is_finite:
+            return self.skip()
         return replace(
             self,
             num_steps=self.num_steps + 1,
             examples=self.examples + size,
             elapsed=self.elapsed + since,
-            scatter=self.scatter.joined(one, since, self._kept(since)),
+            scatter=scatter,
         )
 
     def skip(self) -> "MomentAverage":

@@ -212,7 +212,7 @@ def estimate_noise_scale(
     drift = drift_test(scatter)
     return NoiseScaleEstimate(
         interval=_interval(scatter, limits, status, level, unit),
-        lower_bound=0.0 if status == "unresolved" else bound,
+        lower_bound=bound,
         moments=moments,
         covariance=covariance,
         effective_steps=steps,

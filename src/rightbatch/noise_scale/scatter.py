@@ -9,6 +9,7 @@ Sums are kept twice, by w and by :math:`w^2`. The variance of a weighted mean is
 squared weights on the squared residuals follow that, whatever the law of the fall.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -184,6 +185,12 @@ class Scatter:
         if not self.square_parts:
             return -1.0
         return self.parts**2 / self.square_parts - 1
+
+    @property
+    def is_finite(self) -> bool:
+        """False where an update was so large that its square overflowed."""
+        squares = self.squares
+        return math.isfinite(squares.tt + squares.qq + abs(squares.tq))
 
     def covariance(self) -> Covariance:
         r"""Return the covariance of the two averages from the scatter of the updates.
