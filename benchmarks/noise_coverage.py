@@ -3,7 +3,7 @@
     python benchmarks/noise_coverage.py [--tables 4000] [--processes 2]
 
 Each setting simulates windows of updates of gradients whose mean and covariance are
-known: normal but in the last two, an equal share of the noise in each of some
+known: normal but in the last five, an equal share of the noise in each of some
 directions and the gradient in general position to them. It prints the share of windows
 whose two-sided interval, one-sided lower bound and, for comparison, delta-method
 interval hold the true noise scale, and the share with no upper end, which counts as
@@ -15,6 +15,7 @@ import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
@@ -38,7 +39,7 @@ class Setting:
     num_units: int
     dims: int = 20
     horizon: float | None = None
-    is_skewed: bool = False
+    noise: Literal["normal", "skewed", "student", "outliers"] = "normal"
 
 
 PHI = 100.0
@@ -73,10 +74,15 @@ SETTINGS = [
         horizon=2560,
     ),
     Setting(
-        name="skewed examples", batch_sizes=(64,) * 30, num_units=64, is_skewed=True
+        name="skewed examples", batch_sizes=(64,) * 30, num_units=64, noise="skewed"
     ),
     Setting(
-        name="skewed, low signal", batch_sizes=(8,) * 30, num_units=8, is_skewed=True
+        name="skewed, low signal", batch_sizes=(8,) * 30, num_units=8, noise="skewed"
+    ),
+    Setting(name="heavy tails", batch_sizes=(64,) * 30, num_units=8, noise="student"),
+    Setting(name="outliers", batch_sizes=(64,) * 30, num_units=8, noise="outliers"),
+    Setting(
+        name="outliers, single", batch_sizes=(64,) * 30, num_units=64, noise="outliers"
     ),
 ]
 
@@ -85,12 +91,22 @@ def draw_units(
     setting: Setting, batch_size: int, num: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Return gradients of units, shape (num, R, dims); tr Sigma is 100, |G|^2 is 1."""
+    size = batch_size // setting.num_units
     shape = (num, setting.num_units, setting.dims)
-    examples = batch_size / setting.num_units
-    if setting.is_skewed:  # a sum of b exponentials is a gamma
-        noise = (generator.gamma(examples, size=shape) - examples) / examples
-    else:
-        noise = generator.standard_normal(shape) / math.sqrt(examples)
+    match setting.noise:
+        case "normal":
+            noise = generator.standard_normal(shape) / math.sqrt(size)
+        case "skewed":  # a sum of exponentials is a gamma
+            noise = (generator.gamma(size, size=shape) - size) / size
+        case "student":  # three degrees of freedom: no fourth moment
+            draws = generator.standard_t(3, size=(size, *shape)) / math.sqrt(3)
+            noise = draws.mean(0)
+        case (
+            "outliers"
+        ):  # norms of examples lognormal, one in 44 over e times the median
+            lengths = np.exp(generator.standard_normal((size, *shape[:2], 1)) - 1)
+            draws = lengths * generator.standard_normal((size, *shape))
+            noise = draws.mean(0)
     mean = np.full(setting.dims, 1 / math.sqrt(setting.dims))
     return mean + noise * math.sqrt(PHI / setting.dims)
 
