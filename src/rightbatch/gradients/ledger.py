@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-
-from rightbatch.fitting import FloatArray
 
 _FIRST_ROWS = 16
 
@@ -18,31 +15,29 @@ class _Lane:
 
     columns: list[int]
     values: Tensor
+    parts: Tensor
     cells: list[list[Tensor]] = field(default_factory=list[list[Tensor]])
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of one update as they were, on their devices.
+    """The rows of one update, summed over each part, where they were made.
 
     Args:
-        num_rows: How many.
-        num_columns: How many.
-        lanes: Columns and numbers, of each device and precision.
+        lanes: Numbers of each device and precision, shape (rows, parts).
     """
 
-    num_rows: int
-    num_columns: int
-    lanes: Sequence[tuple[Sequence[int], Tensor]]
+    lanes: Sequence[Tensor]
 
-    def numbers(self) -> FloatArray:
-        """Return the numbers, shape (rows, columns); waits for the device."""
-        if len(self.lanes) == 1:
-            return np.array(self.lanes[0][1].tolist())
-        table = np.zeros((self.num_rows, self.num_columns))
-        for columns, values in self.lanes:
-            table[:, columns] = values.tolist()
-        return table
+    def numbers(self) -> list[list[float]]:
+        """Return the sums of each row over each part; waits for the device."""
+        first, *others = [lane.tolist() for lane in self.lanes]
+        for other in others:
+            first = [
+                [a + b for a, b in zip(*rows, strict=True)]
+                for rows in zip(first, other, strict=True)
+            ]
+        return first
 
 
 class Ledger:
@@ -54,19 +49,22 @@ class Ledger:
 
     Args:
         parameters: The columns.
+        parts: Columns of each part, over which the rows are summed in the end.
 
     Attributes:
         cells: Those of the open row, shape () each, by column.
 
     Example:
-        >>> ledger = Ledger([nn.Parameter(torch.zeros(2))])
+        >>> ledger = Ledger([nn.Parameter(torch.zeros(2))], [[0]])
         >>> ledger.open_row()
         >>> write_square(torch.tensor([3.0, 4.0]), ledger.cells[0])
         >>> ledger.take().numbers()
-        array([[25.]])
+        [[25.0]]
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], parts: Sequence[Sequence[int]]
+    ) -> None:
         self._num_columns = len(parameters)
         self._row = -1
         self._rows: list[list[Tensor]] = []
@@ -76,8 +74,15 @@ class Ledger:
             wide = parameter.dtype == torch.float64
             key = (parameter.device, torch.float64 if wide else torch.float32)
             lanes.setdefault(key, []).append(column)
+        chosen = torch.zeros(len(parameters), len(parts), dtype=torch.float64)
+        for place, columns in enumerate(parts):
+            chosen[columns, place] = 1.0
         self._lanes = [
-            _Lane(columns, torch.zeros(0, len(columns), dtype=dtype, device=device))
+            _Lane(
+                columns,
+                torch.zeros(0, len(columns), dtype=dtype, device=device),
+                chosen[columns].to(device, dtype),
+            )
             for (device, dtype), columns in lanes.items()
         ]
 
@@ -100,14 +105,14 @@ class Ledger:
         self._row -= 1
 
     def take(self) -> Table:
-        """Return all rows and begin anew, every cell zero."""
+        """Return the sums of all rows and begin anew, every cell zero."""
         rows, self._row = self.num_rows, -1
-        lanes: list[tuple[list[int], Tensor]] = []
+        sums: list[Tensor] = []
         for lane in self._lanes:
             used = lane.values[:rows]
-            lanes.append((lane.columns, used.clone()))
+            sums.append(used @ lane.parts)
             used.zero_()
-        return Table(rows, self._num_columns, lanes)
+        return Table(sums)
 
     def _grow(self) -> None:
         count = max(_FIRST_ROWS, 2 * len(self._rows))

@@ -3,11 +3,11 @@
 import math
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import numpy as np
 from torch import nn
 
 from rightbatch import _checks
@@ -35,6 +35,7 @@ AUTO_HORIZON_UPDATES = 200
 _LOOKS_CLOSELY = 2
 _TOTAL = ""
 _MOST_PENDING = 32
+_IDLE = nullcontext()
 
 
 class NoiseMeter:
@@ -119,19 +120,20 @@ class NoiseMeter:
         self._dataset_size = dataset_size
         self._model = model
         named = named_trainable(model)
-        self._sizes = np.array([parameter.numel() for parameter in named.values()])
+        self._sizes = [parameter.numel() for parameter in named.values()]
         self._replicas = replicas_of(model)
-        self._parts = {_TOTAL: np.arange(len(named))}
+        columns = {_TOTAL: list(range(len(named)))}
         if parts is not None:
-            self._parts |= columns_of(named, parts)
+            columns |= columns_of(named, parts)
         memory = None if isinstance(horizon, str) else horizon
-        self._averages = {name: MomentAverage(horizon=memory) for name in self._parts}
+        self._averages = {name: MomentAverage(horizon=memory) for name in columns}
         self._num_updates = 0
         self._num_units = 0
         self._waiting = 0.0
         self._last: GradientMoments | None = None
         self._pending: list[_Pending] = []
-        self._sensor = Sensor(model, named, self._replicas, num_examples)
+        every_part = list(columns.values())
+        self._sensor = Sensor(model, named, self._replicas, num_examples, every_part)
         self._sensor.use("units" if source == "auto" else source)
         self._sensor.switch(on=True)
         # Hooks go when the meter does, whether or not anyone closed it.
@@ -139,7 +141,9 @@ class NoiseMeter:
 
     # In the loop ------------------------------------------------------------------
 
-    def unit(self, examples: float, weight: float | None = None) -> UnitBlock:
+    def unit(
+        self, examples: float, weight: float | None = None
+    ) -> AbstractContextManager[None]:
         """Return a block that takes the one backward pass inside it as a unit.
 
         Args:
@@ -161,6 +165,8 @@ class NoiseMeter:
             _checks.positive(who, "weight", weight)
         self._check_open(who)
         self._waiting += examples
+        if not self._sensor.is_on:
+            return _IDLE
         return UnitBlock(self._sensor, Unit(examples=examples, weight=weight))
 
     def update(self, *, grad_scale: float = 1.0) -> None:
@@ -184,9 +190,11 @@ class NoiseMeter:
                 self._measure(1 / grad_scale)
         finally:
             self._num_updates += 1
-            looks = self._num_updates < _LOOKS_CLOSELY * self._every
-            self._sensor.clear(looks_closely=looks)
-            self._sensor.switch(on=self._num_updates % self._every == 0)
+            is_next = self._num_updates % self._every == 0
+            if self._sensor.is_on or is_next:
+                looks = self._num_updates < _LOOKS_CLOSELY * self._every
+                self._sensor.clear(looks_closely=looks)
+                self._sensor.switch(on=is_next)
 
     def log(self, log: Callable[[dict[str, float], int], Any], step: int) -> None:
         """Give the numbers to a logger, under ``noise/...`` keys.
@@ -213,7 +221,7 @@ class NoiseMeter:
         return NoiseReading(
             estimate=estimates.pop(_TOTAL),
             source=source,
-            coverage=1 - float(self._sizes[missing].sum() / self._sizes.sum()),
+            coverage=1 - sum(self._sizes[c] for c in missing) / sum(self._sizes),
             uncovered={} if source == "units" else self._sensor.examples.uncovered,
             num_units=self._num_units,
             num_skipped=self._averages[_TOTAL].num_skipped,
@@ -343,16 +351,15 @@ class NoiseMeter:
         """Put what was read into the averages."""
         pending, self._pending = self._pending, []
         for one in pending:
-            found = read_update(one.update, self._parts, self._replicas)
-            total = found[_TOTAL]
+            found = read_update(one.update, self._replicas)
             if self._auto_horizon:
                 self._auto_horizon = False
-                memory = AUTO_HORIZON_UPDATES * total.sums.examples * self._every
+                memory = AUTO_HORIZON_UPDATES * found[0].sums.examples * self._every
                 self._averages = {
                     name: replace(average, horizon=memory)
                     for name, average in self._averages.items()
                 }
-            for name, part in found.items():
+            for name, part in zip(list(self._averages), found, strict=True):
                 self._add(name, part, one)
 
     def _add(self, name: str, part: PartSums, read: "_Pending") -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
@@ -67,9 +65,7 @@ def optimizer_parts(optimizer: Optimizer) -> dict[str, list[nn.Parameter]]:
     }
 
 
-def columns_of(
-    named: Mapping[str, nn.Parameter], parts: Parts
-) -> dict[str, NDArray[np.intp]]:
+def columns_of(named: Mapping[str, nn.Parameter], parts: Parts) -> dict[str, list[int]]:
     """Return the columns of each part.
 
     Args:
@@ -89,9 +85,9 @@ def columns_of(
         for column, name in enumerate(named):
             layer = name.rpartition(".")[0] or name
             found.setdefault(layer if parts == "layers" else name, []).append(column)
-        return {name: np.array(columns) for name, columns in found.items()}
+        return found
     places = {id(parameter): column for column, parameter in enumerate(named.values())}
-    given: dict[str, NDArray[np.intp]] = {}
+    given: dict[str, list[int]] = {}
     for name, parameters in parts.items():
         columns = sorted({places[id(p)] for p in parameters if id(p) in places})
         if not columns:
@@ -99,5 +95,5 @@ def columns_of(
                 f"NoiseMeter: `parts` {name!r} holds no trainable parameter of the "
                 "model."
             )
-        given[str(name)] = np.array(columns)
+        given[str(name)] = columns
     return given

@@ -1,17 +1,14 @@
 """From squared norms of one update's units to both moments, over all replicas."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rightbatch.errors import InputError
 from rightbatch.gradients.ledger import Table
 from rightbatch.gradients.replicas import Replicas
 from rightbatch.noise_scale import UnitSums
 
-Columns = NDArray[np.intp]
 # Replicas hold the same sum, but each adds its squares up in an order of its own.
 _SAME = 1e-5
 
@@ -42,16 +39,15 @@ class Update:
 
     Args:
         units: Its units.
-        table: Squared norms: a row per unit of what it added, or of its examples that
-            were read, summed; then one of the gradient all of them added up to.
-        copies: How many processes hold the same part of the gradient, per column.
+        table: Squared norms, over each part of the parameters: a row per unit of what
+            it added, or of its examples that were read, summed; then one of the
+            gradient all of them added up to.
         problem: What went wrong, a sentence; "" for nothing.
         is_spoiled: Whether it has to be left out of the averages.
     """
 
     units: Sequence[Unit]
     table: Table
-    copies: Sequence[int]
     problem: str = ""
     is_spoiled: bool = False
 
@@ -74,38 +70,30 @@ class PartSums:
     total: float
 
 
-def read_update(
-    update: Update, parts: Mapping[str, Columns], replicas: Replicas
-) -> dict[str, PartSums]:
+def read_update(update: Update, replicas: Replicas) -> list[PartSums]:
     """Return the sums of every part over all replicas, in one exchange.
 
     Args:
-        update: What this replica read.
-        parts: Columns of each part; the first is the whole.
+        update: What this replica read; the whole is the first part.
         replicas: Who shares the gradient.
 
     Returns:
-        Sums per part, the same on every replica; none where there is no unit.
+        Sums per part, the same on every replica.
 
     Raises:
         InputError: Something went wrong, here or on another replica; all raise.
     """
-    units = update.units
-    shares = _weights(units)
-    numbers = update.table.numbers()
-    if update.is_spoiled:
-        numbers[:-1] = np.nan
-    squares = numbers[:-1].T @ _factors(units, shares)
-    total = numbers[-1] / update.copies
-    pairs = [
-        (float(total[columns].sum()), float(squares[columns].sum()))
-        for columns in parts.values()
-    ]
-    totals, norms = [t for t, _ in pairs], [n for _, n in pairs]
-    head = [*_head(update, totals[0]), *_sums(units, shares)]
+    *rows, totals = update.table.numbers()
+    shares = _weights(update.units)
+    norms = [0.0] * len(totals)
+    for row, factor in zip(rows, _factors(update, shares), strict=True):
+        norms = [
+            norm + factor * square for norm, square in zip(norms, row, strict=True)
+        ]
+    head = [*_head(update, totals[0]), *_sums(update.units, shares)]
     summed = replicas.sum([*head, *totals, *norms])
     _check(update, summed, replicas)
-    return _parts_of(summed[len(head) - 5 :], parts, replicas)
+    return _parts_of(summed[len(head) - 5 :], replicas)
 
 
 def check_alone(update: Update) -> None:
@@ -126,23 +114,20 @@ def _head(update: Update, total: float) -> list[float]:
     """Return what replicas tell each other to find out whether they agree."""
     told = any(unit.weight is not None for unit in update.units)
     # Not finite, it would hide what the others say.
-    total = total if np.isfinite(total) else 0.0
+    total = total if math.isfinite(total) else 0.0
     count = len(update.units)
     problem = float(bool(update.problem))
     return [problem, float(told), count, count**2, total, total**2]
 
 
-def _parts_of(
-    summed: Sequence[float], parts: Mapping[str, Columns], replicas: Replicas
-) -> dict[str, PartSums]:
+def _parts_of(summed: Sequence[float], replicas: Replicas) -> list[PartSums]:
     units, examples, weight, inverse, square = summed[:5]
-    totals, norms = summed[5 : 5 + len(parts)], summed[5 + len(parts) :]
-    if not units:
-        return {}
+    count = (len(summed) - 5) // 2
+    totals, norms = summed[5 : 5 + count], summed[5 + count :]
     # DDP and FSDP2 divide what replicas contribute by their number.
     share = 1 / replicas.num**2
-    return {
-        name: PartSums(
+    return [
+        PartSums(
             UnitSums(
                 num_units=round(units),
                 examples=examples,
@@ -153,8 +138,8 @@ def _parts_of(
             ),
             total if replicas.sharded else total / replicas.num,
         )
-        for name, total, norm in zip(parts, totals, norms, strict=True)
-    }
+        for total, norm in zip(totals, norms, strict=True)
+    ]
 
 
 def _weights(units: Sequence[Unit]) -> list[float]:
@@ -163,12 +148,14 @@ def _weights(units: Sequence[Unit]) -> list[float]:
     return [u.examples / mine if u.weight is None else u.weight for u in units]
 
 
-def _factors(units: Sequence[Unit], shares: Sequence[float]) -> list[float]:
+def _factors(update: Update, shares: Sequence[float]) -> list[float]:
     """Return what makes a unit's squared norms its part of ``UnitSums.norms``."""
+    if update.is_spoiled:
+        return [math.nan for _ in shares]
     # Examples that were read have an equal weight each, and stand for all of them.
     return [
         (1.0 if unit.known is None else unit.examples**2 / unit.known) / share
-        for unit, share in zip(units, shares, strict=True)
+        for unit, share in zip(update.units, shares, strict=True)
     ]
 
 

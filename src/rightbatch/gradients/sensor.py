@@ -1,6 +1,6 @@
 """Watches one model's backward passes and says what each update's units added."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 import torch
@@ -50,6 +50,7 @@ class Sensor:
         named: Its trainable parameters by name, in the order of all columns.
         replicas: Who shares the gradient.
         num_examples: Examples of each pass whose norms are read; all when None.
+        parts: Columns of each part, the whole first.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Sensor:
         named: Mapping[str, nn.Parameter],
         replicas: Replicas,
         num_examples: int | None,
+        parts: Sequence[Sequence[int]],
     ) -> None:
         self._names = list(named)
         self._parameters = list(named.values())
-        self._ledger = Ledger(self._parameters)
+        self._ledger = Ledger(self._parameters, parts)
         self._replicas = replicas
         sharded = replicas.sharded
         self._leaves = LeafHooks(model, self._parameters, self._ledger, sharded=sharded)
@@ -168,31 +170,28 @@ class Sensor:
             self._note(_DIRTY)
         if self.examples.problem:
             self._note(self.examples.problem)
-        copies = self._write_totals()
+        self._write_totals()
         spoiled = self.source != "units" and self.examples.end_update()
-        table = self._ledger.take()
-        return Update(self._units, table, copies, self._problem, spoiled)
+        return Update(self._units, self._ledger.take(), self._problem, spoiled)
 
     def _note(self, problem: str) -> None:
         self._problem = self._problem or problem
 
-    def _write_totals(self) -> list[int]:
-        """Write a row of the gradient's own squares.
-
-        Returns:
-            How many processes hold each part of it.
-        """
-        copies = [1] * len(self._parameters)
+    def _write_totals(self) -> None:
+        """Write a row of the gradient's own squares."""
         self._ledger.open_row()
+        cells = self._ledger.cells
         left_out = () if self.source == "units" else self.examples.left_out
         for column, parameter in enumerate(self._parameters):
             gradient = parameter.grad
             if gradient is None or column in left_out:
                 continue
             if self._replicas.sharded:
-                gradient, copies[column] = local_part(gradient)
-            write_square(gradient, self._ledger.cells[column])
-        return copies
+                gradient, copies = local_part(gradient)
+                write_square(gradient, cells[column])
+                cells[column].div_(copies)
+            else:
+                write_square(gradient, cells[column])
 
     def _is_rescaled(self) -> bool:
         # A GradScaler leaves versions as they are. One gradient, the smallest, is

@@ -151,6 +151,19 @@ def test_sums_made_in_chunks_are_the_same(monkeypatch):
         close(one, other)
 
 
+def test_a_convolution_s_sums_are_the_same_in_chunks_and_by_rows(monkeypatch):
+    from rightbatch.gradients.per_example import convolution
+
+    layer = nn.Conv2d(3, 4, 3).double()
+    a = numbers(7, 3, 6, 6)
+    g = numbers(*layer(a).shape, seed=1)
+    whole = convolution.summed(layer, a, g)
+    for name, value in (("CHUNK_NUMBERS", 250), ("LARGE_WEIGHT", 0)):
+        monkeypatch.setattr(convolution, name, value)
+        for one, other in zip(whole, convolution.summed(layer, a, g), strict=True):
+            close(one, other)
+
+
 def test_products_of_rows_are_for_few_rows_and_wide_layers():
     assert gram_is_cheaper(8, 1024, 1024)
     assert not gram_is_cheaper(128, 128, 128)

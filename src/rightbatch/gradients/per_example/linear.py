@@ -9,8 +9,8 @@ itself, made example by example while it is summed for the whole batch.
 import torch
 from torch import Tensor
 
-# Numbers of single examples' gradients held at once: some cores' cache, and few calls.
-CHUNK_NUMBERS = 2**21
+# Numbers of single examples' gradients held at once: 16 MB, and few calls.
+CHUNK_NUMBERS = 2**22
 # A number written, squared and summed takes as long as this many multiplications of a
 # product of matrices: measured on one core (docs/log.md, 2026-11-30).
 _SECONDS_PER_NUMBER = 16

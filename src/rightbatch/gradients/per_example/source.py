@@ -233,12 +233,14 @@ class ExampleHooks:
                 answer = self._answer(entry, list(columns), makes_sums=False)
                 return watched(output, args[0], answer)
             # All that the weight's gradients need of the input: the rows may go.
-            inputs = norms(args[0].detach()[:most])
+            a = args[0].detach()
+            inputs = norms(a if most is None else a[:most])
 
             def read(g: Tensor) -> None:
                 if not self._counts(entry, g):
                     return
-                outputs = norms(g.detach()[:most])
+                g = g.detach() if most is None else g.detach()[:most]
+                outputs = norms(g)
                 cells = self._ledger.cells
                 if bias is not None:
                     dot(outputs, outputs, out=cells[bias])
