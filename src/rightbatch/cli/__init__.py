@@ -13,6 +13,7 @@ import typer
 from rightbatch.cli import (
     cluster,
     fit,
+    noise,
     plan,
     report,
     runs,
@@ -42,6 +43,7 @@ for _command in (
     time,
     sweep,
     runs,
+    noise,
     report,
     transfer,
     simulate,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TextIO
 
 import typer
 
-from rightbatch.errors import RightbatchError
+from rightbatch.errors import InterruptedRunError, RightbatchError
 
 SCHEMA = 1
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
@@ -72,12 +72,16 @@ class Output:
             error: Why the rest is missing.
 
         Raises:
-            typer.Exit: Always, with the error's code.
+            typer.Exit: With the error's code.
+            SystemExit: With that of an interrupted run: typer returns the same code
+                for a Ctrl-C nobody has told the person about.
         """
         if self.json:
             failure = error_document(self.command, error)["error"]
             print_json({**document, "error": failure})
         print(f"rightbatch: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, InterruptedRunError):
+            raise SystemExit(error.exit_code)
         raise typer.Exit(error.exit_code)
 
     def note(self, text: str) -> None:

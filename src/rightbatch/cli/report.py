@@ -31,7 +31,7 @@ def run(
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     writable_path("--output", output)
-    document = _read(result)
+    document = read_result(result)
     if document.get("command") == "simulate":
         _write_simulated(document, output)
     else:
@@ -52,7 +52,18 @@ def _write_simulated(document: dict[str, Any], output: Path) -> None:
     write_simulate_report(output, document)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the document of a stored result.
+
+    Args:
+        path: JSON as a command prints it, or a store of runs.
+
+    Returns:
+        The document.
+
+    Raises:
+        InputError: It is neither, or cannot be read.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -36,6 +36,7 @@ from rightbatch.reporting.formats import (
     unit_of,
 )
 from rightbatch.reporting.marks import Chart
+from rightbatch.reporting.noise_figures import noise_charts
 from rightbatch.reporting.tables import verification_sheet
 from rightbatch.reporting.trade_figures import trade_charts
 
@@ -58,6 +59,8 @@ def charts(document: Document) -> list[Chart]:
     """
     if field(document, "command") == "cluster":
         return cluster_charts(document)
+    if field(document, "command") == "noise":
+        return noise_charts(document)
     fits = entries(document, "convergence") or entries(document, "workloads")
     plan, unit = entries(document, "optimal"), unit_of(fits[-1] if fits else None)
     series = entries(document, "seconds_to_target")
@@ -71,6 +74,7 @@ def charts(document: Document) -> list[Chart]:
         targets_chart(fits),
         lr_chart(fits),
         verification_chart(entries(document, "verification")),
+        *noise_charts(document),
     ]
     return [chart for chart in found if chart is not None]
 

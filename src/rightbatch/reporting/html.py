@@ -23,6 +23,7 @@ _COMMANDS = {
     "sweep": ("runs",),
     "runs": ("runs",),
     "cluster": ("best",),
+    "noise": ("measurements",),
 }
 
 

@@ -23,6 +23,8 @@ from rightbatch.reporting.formats import (
     times,
 )
 from rightbatch.reporting.marks import Chart
+from rightbatch.reporting.noise_sections import noise_sections
+from rightbatch.reporting.noise_tables import quick_sheet
 from rightbatch.reporting.page import (
     figure,
     folded,
@@ -31,6 +33,7 @@ from rightbatch.reporting.page import (
     table,
     words,
 )
+from rightbatch.reporting.sheet import Sheet
 
 Document = Mapping[str, Any]
 
@@ -82,12 +85,10 @@ def _key_numbers(document: Document) -> str:
             count(field(best, "batch_size")),
             f"{span(*within, text=count)} within 5 %",
         ),
-        (
-            "time to the target",
-            seconds(field(best, "seconds")),
-            f"{number(field(best, 'steps'))} steps at lr {number(field(best, 'lr'))}",
-        ),
     ]
+    if is_number(field(best, "seconds")):
+        said = f"{number(field(best, 'steps'))} steps at lr {number(field(best, 'lr'))}"
+        tiles.append(("time to the target", seconds(field(best, "seconds")), said))
     if len(plan) > 1:
         last = plan[-1]
         on = replicas_text(field(last, "num_replicas"))
@@ -123,7 +124,7 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     yield section(
         "Plan",
         [
-            *([table(tables.plan_sheet(plan), "plan")] if plan else []),
+            *([table(_plan_sheet(document, plan), "plan")] if plan else []),
             *([table(tables.plan_sheet(measured, again), "plan")] if measured else []),
             *([table(comparison_sheet(compared))] if compared else []),
             *([table(tables.verification_sheet(checks))] if checks else []),
@@ -131,6 +132,7 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     )
     yield panel
     yield section("Figures", [figure(chart) for chart in made])
+    yield from noise_sections(document)
     loss_laws, definitions = tables.loss_law_sheet(fits), definitions_sheet(fits)
     yield section(
         "Fitted laws",
@@ -146,6 +148,11 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     sheets.append(tables.runs_sheet(runs))
     yield section("Measurements", [folded(sheet) for sheet in sheets if sheet.rows])
     yield _settings(document)
+
+
+def _plan_sheet(document: Document, plan: list[dict[str, Any]]) -> Sheet:
+    # A plan from a noise scale knows no steps, and has the ends of a band instead.
+    return quick_sheet(document) if field(document, "band") else tables.plan_sheet(plan)
 
 
 def _warnings(document: Document, fits: list[dict[str, Any]]) -> str:
