@@ -10,6 +10,7 @@ from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli import machine as machines
+from rightbatch.cli import plan_quick as quickly
 from rightbatch.cli.options import parse_counts
 from rightbatch.cli.output import Output
 from rightbatch.cli.plan_options import (
@@ -126,6 +127,9 @@ def run(
             min=1, help="Parameters of the model, for --runs with --bandwidth."
         ),
     ] = None,
+    quick: quickly.Quick = False,
+    noise_seconds: quickly.NoiseSeconds = quickly.NOISE_SECONDS,
+    factor: quickly.Factor = None,
     device: flags.Device = "cpu",
     data_dir: flags.DataDir = None,
     json: flags.Json = False,
@@ -136,6 +140,7 @@ def run(
 
     Measures steps to the target and seconds per step on WORKLOAD, or takes both from
     --runs and --times; fits both curves, and joins them for each number of replicas.
+    With --quick, a gradient noise scale takes the place of the runs.
     """
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     one_of("--law", "law", law, [*LAWS, *(["loss"] if runs else [])])
@@ -171,6 +176,13 @@ def run(
         },
     )
     check_options(options)
+    hurried = quickly.QuickChoice(quick=quick, seconds=noise_seconds, factor=factor)
+    hurried.check(context)
+    if quick:
+        spec, asked = workload or "digits-mlp", (lr, data_dir)
+        document = quickly.plan_quick(out, spec, options, hurried, asked)
+        quickly.show_quick(out, document, report)
+        return
     check_ways(context, workload, name, (runs, times), options)
     if runs and times:
         from rightbatch.cli.plan_tables import plan_tables
