@@ -1,6 +1,7 @@
 """Figures of a measured noise scale: how it grows, and which layers it is of."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from rightbatch.reporting import marks, style
@@ -22,6 +23,7 @@ Document = Mapping[str, Any]
 Record = Mapping[str, Any]
 MOST_LAYERS = 6
 _SPACING = 0.2  # between two panels, of the height
+_LINE = 0.14  # of a panel's height, what a line of text takes
 
 
 def noise_charts(document: Document) -> list[Chart]:
@@ -183,6 +185,7 @@ def parts_chart(rows: Sequence[Record]) -> Chart | None:
     across = list(range(len(kept)))
     for place_of, share in enumerate(shares):
         axes = {} if place_of == 0 else {"xaxis": "x2", "yaxis": "y2"}
+        named: list[tuple[float, str, str]] = []
         for name, shade in zip(layers, style.ramp(max(2, len(layers))), strict=False):
             heights = [field(row, "parts", name, share) for row in kept]
             drawing.add_scatter(
@@ -191,11 +194,13 @@ def parts_chart(rows: Sequence[Record]) -> Chart | None:
                 mode="lines+markers",
                 line={"color": shade, "width": 2},
                 marker={"size": 5, "color": shade},
-                text=[f"{name}: {percent(height)}" for height in heights],
+                text=[f"{escape(name)}: {percent(height)}" for height in heights],
                 hovertemplate="%{text}<extra></extra>",
                 **axes,
             )
-            _name(drawing, name, heights, axes, shade)
+            if is_number(heights[-1]):
+                named.append((heights[-1], name, shade))
+        _name(drawing, across[-1], named, axes)
     ticks = {"tickmode": "array", "tickvals": across}
     ticks |= {"ticktext": [count(row["step"]) for row in kept]}
     ends_of = {"range": [-0.2, len(kept) - 0.8]}
@@ -220,19 +225,20 @@ def parts_chart(rows: Sequence[Record]) -> Chart | None:
 
 def _name(
     drawing: Drawing,
-    name: str,
-    heights: Sequence[Any],
+    x: float,
+    named: Sequence[tuple[float, str, str]],
     axes: Mapping[str, str],
-    shade: str,
 ) -> None:
-    known = [(i, y) for i, y in enumerate(heights) if is_number(y)]
-    if known:
-        x, y = known[-1]
+    """Write names at the right ends, none upon another."""
+    heights = [height for height, _, _ in named]
+    gap = _LINE * max([0.0, *heights])
+    places = marks.spread(heights, gap)
+    for place, (_, name, shade) in zip(places, named, strict=True):
         drawing.add_scatter(
             x=[x],
-            y=[y],
+            y=[place],
             mode="text",
-            text=[f"\u2002{name}"],
+            text=[f"\u2002{escape(name)}"],
             textposition="middle right",
             textfont={"color": shade, "size": 12.5},
             cliponaxis=False,
