@@ -124,6 +124,8 @@ def test_each_gradient_can_be_had(one_pass):
     for name, gradients in each.items():
         found = kind_of(layer).each(layer, a, g, name)
         close(found.reshape(gradients.shape), gradients)
+        total = kind_of(layer).total(layer, a, g, name)
+        close(total.reshape(gradients.shape[1:]), gradients.sum(0))
 
 
 def test_what_a_matrix_was_used_for_gives_the_same_norms(one_pass):

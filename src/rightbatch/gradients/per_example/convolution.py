@@ -1,7 +1,7 @@
 """Gradients of single examples of the weight of a convolution, of any dimension."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,29 @@ def _summed(
     return squares_of(each), each.sum(0)
 
 
+def weight_gradient(a: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
+    """Return the weight's gradient summed over examples, as autograd makes it.
+
+    Args:
+        a: The layer's input, shape (B, C, ...).
+        g: Gradient of its output, shape (B, D, ...).
+        geometry: Of the layer.
+
+    Returns:
+        Shape (D, C / groups, ...kernel).
+    """
+    inside = padded(a, geometry)
+    width = inside.shape[1] // geometry.groups
+    return _WEIGHT_GRADIENTS[len(geometry.kernel)](
+        inside,
+        (g.shape[1], width, *geometry.kernel),
+        g,
+        stride=geometry.stride,
+        dilation=geometry.dilation,
+        groups=geometry.groups,
+    )
+
+
 def weight_gradients(a: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
     """Return each example's gradient of the weight.
 
@@ -133,21 +156,18 @@ def weight_gradients(a: Tensor, g: Tensor, geometry: Geometry) -> Tensor:
         tensor([[[[3., 6.]]]])
     """
     inside = padded(a, geometry)
-    width = inside.shape[1] // geometry.groups
-    if width == 1:
+    if inside.shape[1] == geometry.groups:
         return _correlated(inside, g, geometry)
     # The examples side by side as groups of channels of one: their gradients lie one
     # after the other in the gradient of one large weight.
     batch, out = g.shape[:2]
-    each = _WEIGHT_GRADIENTS[len(geometry.kernel)](
+    apart = replace(geometry, groups=batch * geometry.groups, padding=())
+    each = weight_gradient(
         inside.reshape(1, -1, *inside.shape[2:]),
-        (batch * out, width, *geometry.kernel),
         g.reshape(1, -1, *g.shape[2:]),
-        stride=geometry.stride,
-        dilation=geometry.dilation,
-        groups=batch * geometry.groups,
+        apart,
     )
-    return each.view(batch, out, width, *geometry.kernel)
+    return each.view(batch, out, *each.shape[1:])
 
 
 def _correlated(inside: Tensor, g: Tensor, geometry: Geometry) -> Tensor:

@@ -31,6 +31,7 @@ class Kind:
         squares: ``(layer, a, g, names)``: squared norms per example, shape (B,), by
             name of the parameter.
         sums: ``(layer, a, g, names)``: the same with the summed gradient.
+        total: ``(layer, a, g, name)``: the summed gradient alone, as autograd has it.
         each: ``(layer, a, g, name)``: each example's gradient, shape (B, ...).
         use: ``(layer, a, g)``: what the weight was used for, where it is a matrix that
             may serve twice; None where `each` is to be added up.
@@ -39,6 +40,7 @@ class Kind:
     makes_sums: Callable[[Any, Tensor], bool]
     squares: Callable[[Any, Tensor, Tensor, Names], Squares]
     sums: Callable[[Any, Tensor, Tensor, Names], Sums]
+    total: Callable[[Any, Tensor, Tensor, str], Tensor]
     each: Callable[[Any, Tensor, Tensor, str], Tensor]
     use: Callable[[Any, Tensor, Tensor], Use] | None = None
 
@@ -98,10 +100,10 @@ def _linear_squares(layer: nn.Linear, a: Tensor, g: Tensor, names: Names) -> Squ
     for name in names:
         if name == "bias":
             found[name] = linear.row_squares(g.sum(1))
-        elif _linear_makes_sums(layer, a):
-            found[name] = linear.summed(a, g)[0]
-        else:
+        elif linear.gram_has_fewer_products(a.shape[1], a.shape[2], g.shape[2]):
             found[name] = linear.gram_squares(a, g)
+        else:
+            found[name] = linear.summed(a, g)[0]
     return found
 
 
@@ -112,6 +114,14 @@ def _linear_sums(layer: nn.Linear, a: Tensor, g: Tensor, names: Names) -> Sums:
         name: _summed(g.sum(1)) if name == "bias" else linear.summed(a, g)
         for name in names
     }
+
+
+def _linear_total(layer: nn.Linear, a: Tensor, g: Tensor, name: str) -> Tensor:
+    del layer
+    g = g.reshape(-1, g.shape[-1])
+    if name == "bias":
+        return g.sum(0)
+    return g.t() @ a.reshape(-1, a.shape[-1]).to(g.dtype)
 
 
 def _linear_each(layer: nn.Linear, a: Tensor, g: Tensor, name: str) -> Tensor:
@@ -148,8 +158,13 @@ def _embedding_squares(
 def _embedding_sums(layer: nn.Embedding, a: Tensor, g: Tensor, names: Names) -> Sums:
     ids, rows = _looked_up(layer, a, g)
     squares = embedding.table_squares(ids, rows)
-    total = embedding.table_gradient(ids, rows, layer.num_embeddings)
+    total = _embedding_total(layer, a, g, "weight")
     return dict.fromkeys(names, (squares, total))
+
+
+def _embedding_total(layer: nn.Embedding, a: Tensor, g: Tensor, name: str) -> Tensor:
+    del name
+    return embedding.table_gradient(*_looked_up(layer, a, g), layer.num_embeddings)
 
 
 def _embedding_each(layer: nn.Embedding, a: Tensor, g: Tensor, name: str) -> Tensor:
@@ -183,6 +198,14 @@ def _convolution_sums(
     }
 
 
+def _convolution_total(
+    layer: convolution.Convolution, a: Tensor, g: Tensor, name: str
+) -> Tensor:
+    if name == "bias":
+        return g.transpose(0, 1).flatten(1).sum(1)
+    return convolution.weight_gradient(a.to(g.dtype), g, convolution.Geometry.of(layer))
+
+
 def _convolution_each(
     layer: convolution.Convolution, a: Tensor, g: Tensor, name: str
 ) -> Tensor:
@@ -200,6 +223,10 @@ def _normalization_each(layer: nn.Module, a: Tensor, g: Tensor, name: str) -> Te
     if name == "weight":
         values = g * norm.normalized(layer, a.to(g.dtype))
     return norm.summed_over_places(layer, values)
+
+
+def _normalization_total(layer: nn.Module, a: Tensor, g: Tensor, name: str) -> Tensor:
+    return _normalization_each(layer, a, g, name).sum(0)
 
 
 def _normalization_sums(layer: nn.Module, a: Tensor, g: Tensor, names: Names) -> Sums:
@@ -229,6 +256,7 @@ LINEAR = Kind(
     makes_sums=_linear_makes_sums,
     squares=_linear_squares,
     sums=_linear_sums,
+    total=_linear_total,
     each=_linear_each,
     use=_linear_use,
 )
@@ -236,6 +264,7 @@ EMBEDDING = Kind(
     makes_sums=_never,
     squares=_embedding_squares,
     sums=_embedding_sums,
+    total=_embedding_total,
     each=_embedding_each,
     use=_embedding_use,
 )
@@ -243,12 +272,14 @@ CONVOLUTION = Kind(
     makes_sums=_always,
     squares=_squares_of_sums(_convolution_sums),
     sums=_convolution_sums,
+    total=_convolution_total,
     each=_convolution_each,
 )
 NORMALIZATION = Kind(
     makes_sums=_always,
     squares=_squares_of_sums(_normalization_sums),
     sums=_normalization_sums,
+    total=_normalization_total,
     each=_normalization_each,
 )
 _KINDS: dict[type[nn.Module], Kind] = {

@@ -44,7 +44,7 @@ def row_norms(rows: Tensor) -> Tensor:
 
 
 def gram_is_cheaper(num_rows: int, num_in: int, num_out: int) -> bool:
-    """Return whether products of rows beat the gradient of each example.
+    """Return whether products of rows beat sums that spare autograd its own.
 
     Args:
         num_rows: T, rows of an example.
@@ -57,6 +57,21 @@ def gram_is_cheaper(num_rows: int, num_in: int, num_out: int) -> bool:
     """
     products = 2 * num_rows**2 * (num_in + num_out)
     return products < _SECONDS_PER_NUMBER * num_in * num_out
+
+
+def gram_has_fewer_products(num_rows: int, num_in: int, num_out: int) -> bool:
+    """Return whether products of rows are fewer than those of a gradient's making.
+
+    Args:
+        num_rows: T, rows of an example.
+        num_in: Width of a row before the layer.
+        num_out: Width after it.
+
+    Example:
+        >>> gram_has_fewer_products(64, 128, 384), gram_has_fewer_products(64, 32, 32)
+        (True, False)
+    """
+    return num_rows * (num_in + num_out) < num_in * num_out
 
 
 def gram_squares(a: Tensor, g: Tensor) -> Tensor:

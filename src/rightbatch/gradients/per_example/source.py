@@ -195,7 +195,7 @@ class ExampleHooks:
         left_out: list[nn.Parameter] = []
 
         def before(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            if self._most is not None or not torch.is_grad_enabled():
+            if not torch.is_grad_enabled():
                 return
             if entry.kind.makes_sums(entry.layer, _input(args, kwargs)):
                 left_out[:] = entry.parameters.values()
@@ -263,13 +263,19 @@ class ExampleHooks:
                     part = (a[: self._most].detach(), g[: self._most].detach())
                     self._write(entry, kind.squares(layer, *part, names))
                 return ()
-            if torch.is_grad_enabled():
-                # A gradient of gradients is wanted: made plainly, so that it has one.
-                return [kind.each(layer, a, g, name).sum(0) for name in names]
-            found = kind.sums(layer, a, g, names)
-            if counts:
-                self._write(entry, {name: found[name][0] for name in names})
-            return [found[name][1] for name in names]
+            if not counts or torch.is_grad_enabled():
+                # A gradient of gradients may be wanted: made so that it has one.
+                return [kind.total(layer, a, g, name) for name in names]
+            most = self._most
+            found = kind.sums(layer, a[:most], g[:most], names)
+            self._write(entry, {name: found[name][0] for name in names})
+            if most is None or most >= len(g):
+                return [found[name][1] for name in names]
+            # The other examples' part is made as ever.
+            rest = a[most:], g[most:]
+            return [
+                found[name][1].add_(kind.total(layer, *rest, name)) for name in names
+            ]
 
         return answer
 

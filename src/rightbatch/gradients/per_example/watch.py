@@ -24,9 +24,9 @@ class _Watch(Function):
         ctx.save_for_backward(a)
         ctx.answer = answer
         ctx.num_parameters = len(parameters)
-        # The output itself, not a view of it: an activation in place may follow.
-        ctx.mark_dirty(output)
-        return output
+        # Neither a view, which an activation in place could not follow, nor the output
+        # marked as changed, for which autograd would copy every gradient of a view.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
