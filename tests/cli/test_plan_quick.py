@@ -93,6 +93,14 @@ def test_the_interval_of_the_batch_is_that_of_the_noise_scale():
     assert one["batch_size_interval"]["high"] is None
 
 
+def test_an_end_at_the_largest_batch_allowed_is_open():
+    limited = a_plan(limits=BatchLimits(max_batch_size=210))
+    (one, _) = noise_plan_results(limited, NOISE, None)["optimal"]
+    assert one["batch_size"] == 200
+    assert one["batch_size_interval"]["low"] == pytest.approx(173, abs=1)
+    assert one["batch_size_interval"]["high"] is None
+
+
 def test_without_a_factor_both_ends_of_the_published_band_are_planned():
     results = noise_plan_results(a_plan(), NOISE, None)
     assert results["noise_scale"]["label"] == "uncalibrated"
@@ -157,6 +165,8 @@ def test_the_document_keeps_the_keys_of_a_plan(planned, tmp_path):
     assert noise["phi"]["value"] == document["run_average"]["value"]
     assert document["inputs"]["quick"] is True
     assert document["step_time"]["curve"]["batch_size"]
+    assert [one["num_replicas"] for one in document["optimal_measured"]] == [1, 2]
+    assert all(one["seconds"] is None for one in document["optimal_measured"])
     text = (tmp_path / "report.html").read_text("utf-8")
     assert "What it does not mean" in text
     assert "uncalibrated" in text
@@ -168,6 +178,13 @@ def test_a_person_reads_the_band_beside_the_best_batch(planned):
     assert "calibrated factor 2" in " ".join(ended.out.split())
     assert "Gradient noise along training" in ended.out
     assert "Train at" in ended.out
+
+
+def test_a_measurement_short_of_the_target_says_so(rightbatch):
+    words = ("--quick", *SHORT, "--noise-seconds", 0.3, "--lr", 0.02, "--json")
+    document = rightbatch("plan", "tiny_workload:slow", *words).document
+    assert document["status"] == "stopped"
+    assert "short of the target" in document["warnings"][1]
 
 
 def test_no_run_is_kept(planned, tmp_path):

@@ -195,6 +195,23 @@ def test_a_run_ends_soon_after_its_target():
     assert run.measurements[-1].step == run.step
 
 
+def test_held_out_examples_are_not_read_while_the_training_loss_is_far_off():
+    read = []
+
+    def loss(model, batch):
+        if not model.training:
+            read.append(len(batch[0]))
+        return cross_entropy(model, batch)
+
+    far, near = 0.05, 0.3
+    ended(make(loss=loss), target=far)
+    at_start = len(read)
+    read.clear()
+    ended(make(loss=loss), target=near)
+    assert at_start == 1
+    assert len(read) > 3
+
+
 def test_a_metric_that_rises_is_a_target_too():
     target = Target(metric="accuracy", direction="max", value=0.85, on="held_out")
     run = ended(make(target=target), target=0.8, lr=0.5)

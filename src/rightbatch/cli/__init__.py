@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _interrupted(words: list[str]) -> NoReturn:
-    if words[0] in ("plan", "sweep"):
+    if words[0] in ("plan", "sweep") and "--quick" not in words:
         kept, way_out = "finished runs are kept", "go on with --resume"
     else:
         kept, way_out = "nothing is written", ""

@@ -20,6 +20,7 @@ from rightbatch.cli.plan_options import (
     read_candidates,
 )
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
+from rightbatch.cli.sweep import SweepOptions, read_request
 from rightbatch.errors import InputError, NotReachedError, WorkloadFailedError
 
 if TYPE_CHECKING:
@@ -176,36 +177,41 @@ def run(
         },
     )
     check_options(options)
-    hurried = quickly.QuickChoice(quick=quick, seconds=noise_seconds, factor=factor)
-    hurried.check(context)
-    if quick:
-        spec, asked = workload or "digits-mlp", (lr, data_dir)
-        document = quickly.plan_quick(out, spec, options, hurried, asked)
-        quickly.show_quick(out, document, report)
+    asked = SweepOptions(
+        spec=workload or "digits-mlp",
+        target=target,
+        batch_sizes=batch_sizes,
+        lr=lr,
+        crossing=crossing,
+        seeds=seeds,
+        max_steps=max_steps,
+        store=store,
+        resume=resume,
+        processes=processes,
+        data_dir=data_dir,
+    )
+    hurried = quickly.asked_for(context, quick, noise_seconds, factor)
+    if hurried is not None:
+        quickly.run_quick(out, asked, options, hurried, report)
         return
     check_ways(context, workload, name, (runs, times), options)
+    show_plan(out, _planned(out, asked, options, (runs, times), name), report)
+
+
+def _planned(
+    out: Output,
+    asked: SweepOptions,
+    options: PlanOptions,
+    tables: tuple[Path | None, Path | None],
+    name: str | None,
+) -> dict[str, Any]:
+    runs, times = tables
     if runs and times:
         from rightbatch.cli.plan_tables import plan_tables
 
-        document = plan_tables(out, runs, times, options, (name, one_target(target)))
-    else:
-        from rightbatch.cli.sweep import SweepOptions, read_request
-
-        asked = SweepOptions(
-            spec=workload or "digits-mlp",
-            target=target,
-            batch_sizes=batch_sizes,
-            lr=lr,
-            crossing=crossing,
-            seeds=seeds,
-            max_steps=max_steps,
-            store=store,
-            resume=resume,
-            processes=processes,
-            data_dir=data_dir,
-        )
-        document = plan_workload(out, read_request(asked), options)
-    show_plan(out, document, report)
+        of = (name, one_target(asked.target))
+        return plan_tables(out, runs, times, options, of)
+    return plan_workload(out, read_request(asked), options)
 
 
 def plan_workload(

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 from rightbatch.fitting import Interval
 
 if TYPE_CHECKING:
-    from rightbatch.step_time import StepTimeLaw
-    from rightbatch.training_time import BatchLimits, PlanEntry
+    from rightbatch.training_time import BatchLimits, PlanEntry, StepTimeModel
 
 # Noise scale over critical batch size, where both were measured: from .05 (an
 # autoencoder, a VAE) to 8 (SVHN). McCandlish et al. (2018), table 1, as transcribed.
 BAND = (1 / 8, 20.0)
+# What only a law with an S_min tells.
+_UNKNOWN = (
+    "steps",
+    "steps_interval",
+    "seconds",
+    "seconds_interval",
+    "batch_size_with_idle",
+    "seconds_with_idle",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +36,7 @@ class NoisePlan:
         workload: Its name.
         phi: In examples, the factor in it, as far as it is known.
         is_bound: Whether phi is known from below alone.
-        law: Of step times.
+        law: Of step times, or the measured times.
         limits: What can be served.
         replicas: Numbers of replicas, ascending.
     """
@@ -36,7 +44,7 @@ class NoisePlan:
     workload: str
     phi: Interval
     is_bound: bool
-    law: "StepTimeLaw"
+    law: "StepTimeModel"
     limits: "BatchLimits"
     replicas: tuple[int, ...]
 
@@ -56,6 +64,39 @@ class NoisePlan:
             - 1
             for one, other in zip(entries, best, strict=True)
         ]
+
+    def best(self) -> list[dict[str, Any]]:
+        """Return the entries of the plan, with nothing in them that needs S_min."""
+        value, low, high = (
+            [None] * len(self.replicas) if phi is None else self.entries(phi)
+            for phi in (self.phi.value, self.phi.low, self.phi.high)
+        )
+        return [
+            self._told(entry, smaller, larger)
+            for entry, smaller, larger in zip(value, low, high, strict=True)
+            if entry is not None
+        ]
+
+    def _told(
+        self, entry: "PlanEntry", low: "PlanEntry | None", high: "PlanEntry | None"
+    ) -> dict[str, Any]:
+        # The best batch grows with phi: the ends of one are the ends of the other. What
+        # is cut off at the largest batch allowed has no upper end.
+        cut = high is not None and high.limited_by == "dataset"
+        size = Interval(
+            value=entry.batch_size,
+            low=low and low.batch_size,
+            high=None if high is None or cut else high.batch_size,
+            level=self.phi.level,
+            unit="examples",
+            definition="best batch size, from the noise scale's interval alone",
+        )
+        return {
+            **entry.to_dict(),
+            **dict.fromkeys(_UNKNOWN),
+            "batch_size_interval": size.to_dict(),
+            "batch_size_is_lower_bound": self.is_bound,
+        }
 
     def _law(self, phi: float) -> Any:
         from rightbatch.convergence import ConvergenceLaw
@@ -104,7 +145,7 @@ def noise_plan_results(
         for name, end in zip(("low", "high"), band, strict=True)
     }
     return {
-        "optimal": _entries(quick, best),
+        "optimal": quick.best(),
         "optimal_measured": [],
         "convergence": [],
         "comparisons": [],
@@ -122,42 +163,6 @@ def noise_plan_results(
         "warnings": list(dict.fromkeys(said)),
         "sentence": _sentence(best[0], phi, label, at_ends),
     }
-
-
-def _entries(quick: NoisePlan, best: "list[PlanEntry]") -> list[dict[str, Any]]:
-    """Return the entries of a plan, with nothing in them that needs S_min."""
-    unknown = dict.fromkeys(
-        (
-            "steps",
-            "steps_interval",
-            "seconds",
-            "seconds_interval",
-            "batch_size_with_idle",
-            "seconds_with_idle",
-        )
-    )
-    # The best batch grows with phi: the ends of one are the ends of the other.
-    lows, highs = (
-        [None] * len(best)
-        if end is None
-        else [entry.batch_size for entry in quick.entries(end)]
-        for end in (quick.phi.low, quick.phi.high)
-    )
-    found: list[dict[str, Any]] = []
-    for entry, low, high in zip(best, lows, highs, strict=True):
-        size = Interval(
-            value=entry.batch_size,
-            low=low,
-            high=high,
-            level=quick.phi.level,
-            unit="examples",
-            definition="best batch size, from the noise scale's interval alone",
-        )
-        plain = entry.to_dict() | unknown
-        plain["batch_size_interval"] = size.to_dict()
-        plain["batch_size_is_lower_bound"] = quick.is_bound
-        found.append(plain)
-    return found
 
 
 def _band_entry(

@@ -1,6 +1,6 @@
 """``plan WORKLOAD --quick``: no runs to the target, a noise scale in their place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from rightbatch.fitting import Interval
 
 if TYPE_CHECKING:
     from rightbatch.cli.planning import PlanOptions
+    from rightbatch.cli.sweep import SweepOptions
     from rightbatch.experiments.noise_run import NoiseRun
     from rightbatch.step_time import StepTimeFit
     from rightbatch.timing import StepTimings
@@ -74,56 +75,82 @@ class QuickChoice:
     """What a quick plan is asked for, beside what every plan is.
 
     Args:
-        quick: Whether it is one.
         seconds: For the noise scale.
         factor: From noise scale to critical batch size; None where not calibrated.
     """
 
-    quick: bool
     seconds: float = NOISE_SECONDS
     factor: float | None = None
 
-    def check(self, context: typer.Context) -> None:
-        """Refuse options that go with the other kind of plan.
 
-        Args:
-            context: Tells which options were given.
+def asked_for(
+    context: typer.Context, quick: bool, seconds: float, factor: float | None
+) -> QuickChoice | None:
+    """Return what a quick plan is asked for, None where none is.
 
-        Raises:
-            InputError: One has no use, or the factor is not positive.
-        """
-        if self.factor is not None:
-            _checks.positive("plan", "--factor", self.factor)
-        for name in OF_RUNS if self.quick else OF_QUICK:
-            source = context.get_parameter_source(name)
-            # Compared by name, as typer may bring its own click.
-            if getattr(source, "name", "") != "COMMANDLINE":
-                continue
-            option = "workload" if name == "name" else name.replace("_", "-")
-            if self.quick:
-                raise InputError(
-                    f"plan: --{option} has no use with --quick, which makes no runs to "
-                    "a target.",
-                    "leave one of them out",
-                )
-            raise InputError(f"plan: --{option} goes with --quick alone.")
+    Args:
+        context: Tells which options were given.
+        quick: Whether one is.
+        seconds: For the noise scale.
+        factor: Calibrated; None for none.
+
+    Returns:
+        The choice.
+
+    Raises:
+        InputError: An option goes with the other kind of plan, or the factor is not
+            positive.
+    """
+    if factor is not None:
+        _checks.positive("plan", "--factor", factor)
+    for name in OF_RUNS if quick else OF_QUICK:
+        source = context.get_parameter_source(name)
+        # Compared by name, as typer may bring its own click.
+        if getattr(source, "name", "") != "COMMANDLINE":
+            continue
+        option = "workload" if name == "name" else name.replace("_", "-")
+        if quick:
+            raise InputError(
+                f"plan: --{option} has no use with --quick, which makes no runs to "
+                "a target.",
+                "leave one of them out",
+            )
+        raise InputError(f"plan: --{option} goes with --quick alone.")
+    return QuickChoice(seconds=seconds, factor=factor) if quick else None
+
+
+def run_quick(
+    out: Output,
+    asked: "SweepOptions",
+    options: "PlanOptions",
+    choice: QuickChoice,
+    report: Path,
+) -> None:
+    """Make a quick plan, print it and write its report.
+
+    Args:
+        out: Where to.
+        asked: The workload, one learning rate, and where data sets lie.
+        options: What every plan is asked for.
+        choice: What this one is asked for besides.
+        report: The HTML file.
+    """
+    show_quick(out, plan_quick(out, asked, options, choice), report)
 
 
 def plan_quick(
     out: Output,
-    spec: str,
+    asked: "SweepOptions",
     options: "PlanOptions",
     choice: QuickChoice,
-    asked: tuple[str | None, Path | None],
 ) -> dict[str, Any]:
     """Return the document of a quick plan.
 
     Args:
         out: Told of the progress.
-        spec: The workload's name.
+        asked: The workload, one learning rate, and where data sets lie.
         options: What every plan is asked for.
         choice: What this one is asked for besides.
-        asked: The learning rate as written, and where data sets lie; None by default.
 
     Returns:
         The JSON document: the keys of a plan, without steps and seconds to a target.
@@ -134,7 +161,7 @@ def plan_quick(
     """
     from rightbatch.cli.time import rows_of, step_time_entry
 
-    workload, settings = _request(spec, options, choice, asked)
+    workload, settings = _request(asked, options, choice)
     _check_feasible(workload, options)
     measured = run_noise(out, workload, settings, options.device)
     noise = noise_results(measured, workload)
@@ -167,7 +194,11 @@ def plan_quick(
     )
     quick = _quick(measured, workload, timings, fit, (options, choice))
     results = {**noise, **noise_plan_results(quick, noise, choice.factor)}
+    known = options.machine.measured(timings.batch_sizes, timings.seconds, fit)
+    results["optimal_measured"] = replace(quick, law=known).best()
     results["warnings"] += [*fit.warnings, *notes, *filter(None, [timings.stopped])]
+    if measured.status != "reached":
+        results["warnings"].insert(1, _short(measured))
     points = rows_of(timings, (1,), between)
     return out.document(inputs, **results, step_time=step_time_entry(fit, points))
 
@@ -194,26 +225,27 @@ def show_quick(out: Output, document: dict[str, Any], report: Path) -> None:
     out.note(f"report: {written}")
 
 
-def _request(
-    spec: str,
-    options: "PlanOptions",
-    choice: QuickChoice,
-    asked: tuple[str | None, Path | None],
-) -> Any:
-    from dataclasses import replace
+def _short(measured: "NoiseRun") -> str:
+    return (
+        f"the noise was measured over the first {measured.step} updates, short of the "
+        "target: it grows as the loss falls, and the best batch size with it"
+    )
 
+
+def _request(asked: "SweepOptions", options: "PlanOptions", choice: QuickChoice) -> Any:
     from rightbatch.cli.options import parse_positive
 
-    written, data_dir = asked
     lr = None
-    if written is not None:
-        lr, *others = parse_positive("--lr", written)
+    if asked.lr is not None:
+        lr, *others = parse_positive("--lr", asked.lr)
         if others:
             raise InputError(
                 f"--lr: one at a time with --quick, got {1 + len(others)}.",
                 "a quick plan tunes no rates",
             )
-    found = read_request(spec, NoiseOptions(lr=lr), options.device, data_dir)
+    found = read_request(
+        asked.spec, NoiseOptions(lr=lr), options.device, asked.data_dir
+    )
     workload, settings = found
     return workload, replace(
         settings, max_seconds=choice.seconds, relative_error=RELATIVE_ERROR

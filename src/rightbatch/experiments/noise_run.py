@@ -26,8 +26,12 @@ Status = Literal["reached", "finished", "diverged", "interrupted", "stopped"]
 _MIN_WINDOWS = 5
 # A last window shorter than this share of the one before joins it.
 _SHORT = 0.5
-# Steps between two looks at the target, as a share of those made.
+# Steps between two looks at the target: a share of those made, and so many at least.
 _CHECK_SHARE = 0.1
+_CHECK_STEPS = 10
+# A held-out loss is looked at once the training loss is within this factor of it:
+# reading 12,000 examples takes as long as a hundred updates on 64.
+_GATE = 3.0
 _CHECK_CHUNK = 128
 # The row at initialisation, where time is short: batches at least, share of the time.
 _FEW_BATCHES = 5
@@ -79,7 +83,7 @@ class NoiseRun:
         self._started = perf_counter()
         self._losses: list[float] = []
         self._began = 0
-        self._next_check = 1
+        self._next_check = _CHECK_STEPS
         self._lost = 0
         self._last_losses: list[float] = []
         self._before: dict[str, Any] = {}
@@ -137,10 +141,11 @@ class NoiseRun:
     def _judge(self) -> None:
         settings = self.settings
         if self.step >= self._next_check:
-            self._next_check = self.step + max(1, round(_CHECK_SHARE * self.step))
+            ahead = max(_CHECK_STEPS, round(_CHECK_SHARE * self.step))
+            self._next_check = self.step + ahead
             if self._is_lost():
                 self._end("diverged")
-            elif self._is_met():
+            elif self._may_be_met() and self._is_met():
                 self._end("reached")
         if self.status is None and self._seconds > (settings.max_seconds or math.inf):
             self._end("stopped")
@@ -169,6 +174,13 @@ class NoiseRun:
             self._lost + 1 if start > 0 and mean > DIVERGED_FACTOR * start else 0
         )
         return self._lost > 2
+
+    def _may_be_met(self) -> bool:
+        target, wanted = self._workload.target, self.settings.target
+        if wanted is None or target.metric != "loss" or target.direction == "max":
+            return wanted is not None
+        recent = (self._losses or self._last_losses)[-_CHECK_STEPS:]
+        return wanted <= 0 or sum(recent) / len(recent) <= _GATE * wanted
 
     def _is_met(self) -> bool:
         if self.settings.target is None:

@@ -200,8 +200,8 @@ def calibration_sheet(calibration: Any) -> Sheet:
         columns=columns,
         rows=tuple(rows),
         notes=(
-            "The factor is of this workload, optimizer and learning rate: "
-            "`plan --quick --factor` takes it.",
+            "The factor is of one run, and of this workload, optimizer and learning "
+            "rate: `plan --quick --factor` takes it.",
         ),
     )
 
@@ -283,10 +283,13 @@ def quick_sheet(document: Record) -> Sheet:
         )
     phi = estimate(field(document, "noise_scale", "phi"))
     how = label(field(document, "noise_scale", "label"))
+    timed = [count(one["batch_size"]) for one in entries(document, "optimal_measured")]
+    said = f"With the measured step times in place of their law: {', '.join(timed)}."
     return Sheet(
         caption=f"The best batch size for each number of replicas, phi {phi}, {how}",
         columns=columns,
         rows=tuple(rows),
+        notes=(said,) if timed else (),
     )
 
 

@@ -120,12 +120,13 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     yield _warnings(document, fits)
     if document["command"] == "cluster":
         yield section("Mix", [table(sheet) for sheet in cluster_sheets(document)])
+    timed = measured and not field(document, "band")
     again = "The same with the measured step times in place of their law"
     yield section(
         "Plan",
         [
             *([table(_plan_sheet(document, plan), "plan")] if plan else []),
-            *([table(tables.plan_sheet(measured, again), "plan")] if measured else []),
+            *([table(tables.plan_sheet(measured, again), "plan")] if timed else []),
             *([table(comparison_sheet(compared))] if compared else []),
             *([table(tables.verification_sheet(checks))] if checks else []),
         ],
