@@ -220,6 +220,9 @@ def test_what_is_at_least_is_a_triangle_at_its_bound(document):
         if trace.get("marker", {}).get("symbol") == "triangle-up"
     ]
     assert (trace["x"], trace["y"]) == ([0.2], [300.0])
+    assert "Triangles: at least so much" in chart.caption
+    resolved = by_loss_chart(document, document["measurements"][:-1])
+    assert "Triangles" not in resolved.caption
 
 
 def test_a_band_never_spans_a_window_that_is_not_resolved():

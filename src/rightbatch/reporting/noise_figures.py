@@ -93,10 +93,9 @@ def _chart(
     drawing: Drawing,
     rows: Sequence[Record],
 ) -> Chart:
-    caption = (
-        "Points: windows of updates, disjoint. Band: the 95 % interval. Triangles: at "
-        "least so much, the interval has no upper end."
-    )
+    caption = "Points: windows of updates, disjoint. Band: the 95 % interval."
+    if any(field(row, "status") != "resolved" for row in rows):
+        caption += " Triangles: at least so much, the interval has no upper end."
     if is_number(field(document, "calibration", "critical_batch_size", "value")):
         caption += " Dashed: the critical batch size fitted to runs."
     return Chart(
