@@ -35,6 +35,7 @@ FLOORS = {
     "reporting": 7,
     # the torch line: nothing above imports torch
     "workload": 8,
+    "batch_norm": 8,
     "collectives": 8,
     "sampler": 8,
     "engine": 8,

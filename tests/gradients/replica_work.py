@@ -103,6 +103,19 @@ def told(rank):
         return result(meter)
 
 
+def uneven(rank):
+    """Replica 0 has five times the examples, and every other update is measured."""
+    model = DistributedDataParallel(net())
+    size = 20 if rank == 0 else 4
+    x, y = data(2 * size)
+    parts = list(zip(x.split(size), y.split(size), strict=True))
+    with NoiseMeter(model, every=2, horizon=200) as meter:
+        for _ in range(5):
+            model.zero_grad()
+            accumulate(meter, model, parts)
+        return meter.state_dict()["averages"][""]
+
+
 def refused(rank, case):
     """Return what each replica is told; nobody may be left waiting."""
     model = DistributedDataParallel(net())
@@ -168,6 +181,10 @@ CASES = {
     "one unit each": lambda rank: replicated(rank, view=False, sizes=(16,)),
     "ragged": lambda rank: replicated(rank, view=False, sizes=(9, 4, 3)),
     "examples": lambda rank: replicated(rank, view=True, source="examples"),
+    "examples, own gradients": lambda rank: replicated(
+        rank, view=False, source="examples"
+    ),
+    "memory": uneven,
     "auto": lambda rank: replicated(rank, view=False, source="auto", sizes=(16,)),
     "shards": sharded,
     "shards of the whole": lambda rank: sharded(rank, whole=True),

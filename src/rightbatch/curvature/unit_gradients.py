@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rightbatch import _checks
+from rightbatch.batch_norm import BATCH_NORMALIZATIONS, mixes_examples
 from rightbatch.curvature.loss_surface import (
     Loss,
     LossSurface,
@@ -18,8 +19,6 @@ from rightbatch.curvature.loss_surface import (
 from rightbatch.curvature.products import checked_diagonal
 from rightbatch.errors import InputError
 from rightbatch.noise_scale import GradientMoments
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -232,9 +231,7 @@ def refuse_batch_norm(who: str, model: nn.Module) -> None:
         InputError: Batch normalisation takes its statistics from the batch.
     """
     for name, module in model.named_modules():
-        if isinstance(module, BATCH_NORMS) and (
-            module.training or module.running_mean is None
-        ):
+        if isinstance(module, BATCH_NORMALIZATIONS) and mixes_examples(module):
             raise InputError(
                 f"{who}: `model` must not normalise over the batch, got {name or 'it'} "
                 f"({type(module).__name__}) doing so: a gradient then depends on how "

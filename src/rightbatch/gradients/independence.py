@@ -12,8 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rightbatch.batch_norm import BATCH_NORMALIZATIONS
 from rightbatch.errors import InputError
-from rightbatch.gradients.per_example.entries import BATCH_NORMALIZATIONS
 
 # Of the losses' root mean square. Kernels differ between batch sizes by rounding, and
 # convolutions on a GPU round to ten bits; an in-batch loss changes by tens of percent.

@@ -141,9 +141,11 @@ def write_square(gradient: Tensor, cell: Tensor) -> None:
     gradient = gradient.detach()
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()
-    if gradient.dtype == cell.dtype and gradient.is_contiguous():
+    alike = (gradient.dtype, gradient.device) == (cell.dtype, cell.device)
+    if alike and gradient.is_contiguous():
         flat = gradient.view(-1)
         torch.dot(flat, flat, out=cell)
         return
     # Half precision would overflow or lose the sum; other layouts need no copy here.
-    cell.copy_(torch.linalg.vector_norm(gradient, dtype=cell.dtype).square())
+    wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
+    cell.copy_(torch.linalg.vector_norm(gradient, dtype=wide).square())

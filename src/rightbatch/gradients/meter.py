@@ -61,9 +61,10 @@ class NoiseMeter:
         model: As the loop calls it: plain, compiled, in DistributedDataParallel, or
             sharded by ``fully_shard``.
         source: "units": micro-batches and replicas; "examples": norms of single
-            examples, layer by layer; "normalization": those of the parameters of
-            normalization layers alone, which follow the whole (Gray et al., 2024);
-            "auto": units where an update has two or more, else examples.
+            examples, layer by layer, whose tensors have the examples first;
+            "normalization": those of the parameters of normalization layers alone,
+            which follow the whole (Gray et al., 2024); "auto": units where the first
+            update has two or more, else examples.
         every: Measure every so many updates; the hooks are off in between.
         horizon: Examples the average remembers; "auto" for 200 measured updates'
             worth, None to forget nothing.
@@ -113,14 +114,13 @@ class NoiseMeter:
         ):
             if value is not None:
                 _checks.positive_integer(who, name, value)
-        self._auto_horizon = isinstance(horizon, str)
+        self._wants_auto_horizon = self._auto_horizon = isinstance(horizon, str)
         if isinstance(horizon, str):
             _checks.one_of(who, "horizon", horizon, ("auto",))
         self._source: Source = source
         self._dataset_size = dataset_size
         self._model = model
         named = named_trainable(model)
-        self._sizes = [parameter.numel() for parameter in named.values()]
         self._replicas = replicas_of(model)
         columns = {_TOTAL: list(range(len(named)))}
         if parts is not None:
@@ -196,6 +196,10 @@ class NoiseMeter:
                 self._sensor.clear(looks_closely=looks)
                 self._sensor.switch(on=is_next)
 
+    def discard(self) -> None:
+        """Forget the update under way, as where it is begun anew after an error."""
+        self._sensor.clear()
+
     def log(self, log: Callable[[dict[str, float], int], Any], step: int) -> None:
         """Give the numbers to a logger, under ``noise/...`` keys.
 
@@ -217,12 +221,12 @@ class NoiseMeter:
             for name, average in self._averages.items()
         }
         source = self._sensor.source
-        missing = [] if source == "units" else [*self._sensor.examples.left_out]
+        coverage, uncovered = self._sensor.coverage()
         return NoiseReading(
             estimate=estimates.pop(_TOTAL),
             source=source,
-            coverage=1 - sum(self._sizes[c] for c in missing) / sum(self._sizes),
-            uncovered={} if source == "units" else self._sensor.examples.uncovered,
+            coverage=coverage,
+            uncovered=uncovered,
             num_units=self._num_units,
             num_skipped=self._averages[_TOTAL].num_skipped,
             notes=notes_on(self._model, source, self._sensor.sizes),
@@ -268,6 +272,8 @@ class NoiseMeter:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned.
 
+        A `source` and a `horizon` given to this meter stay as they are.
+
         Raises:
             InputError: It is of a meter of other parts, or is no such state.
         """
@@ -278,17 +284,23 @@ class NoiseMeter:
         _checks.one_of(who, "source", state["source"], SOURCES[1:])
         if state["averages"].keys() != self._averages.keys():
             raise InputError(f"{who}: the state is of a meter with other `parts`.")
-        self._averages = {
+        known = {
             name: MomentAverage.from_state_dict(one)
             for name, one in state["averages"].items()
         }
-        self._auto_horizon &= self._averages[_TOTAL].horizon is None
+        if self._wants_auto_horizon:
+            self._auto_horizon = known[_TOTAL].horizon is None
+        else:
+            memory = self._averages[_TOTAL].horizon
+            known = {n: replace(one, horizon=memory) for n, one in known.items()}
+        self._averages = known
         self._num_updates = int(state["num_updates"])
         self._waiting = 0.0
         self._pending.clear()
         self._sensor.clear()
         self._sensor.switch(on=False)
-        self._sensor.use(state["source"])
+        if self._source == "auto":
+            self._sensor.use(state["source"])
         self._sensor.switch(on=self._num_updates % self._every == 0)
 
     def close(self) -> None:
@@ -317,21 +329,24 @@ class NoiseMeter:
         if self._replicas.num == 1:
             check_alone(update)
             if update.num_units < 2:
-                self._read_examples_instead()
+                self._read_alone()
                 return
-        elapsed, self._waiting = self._waiting * self._replicas.num, 0.0
-        self._pending.append(_Pending(update, factor, elapsed))
+        self._pending.append(_Pending(update, factor, self._waiting))
+        self._waiting = 0.0
         # Read late, and many at once: the numbers are on their way from the device,
         # and of a small model's step this is a part that would be seen. Replicas have
         # to exchange theirs while all of them are here.
         if self._replicas.num > 1 or len(self._pending) >= _MOST_PENDING:
             self._settle()
 
-    def _read_examples_instead(self) -> None:
-        """Read examples from now on, as "auto" does where it finds one unit alone.
+    def _read_alone(self) -> None:
+        """Deal with an update of one unit, which tells no noise.
+
+        Where "auto" has read nothing yet, examples are read from now on; a lone unit
+        after others, as the tail of an epoch may be, is left out.
 
         Raises:
-            InputError: It is not for "auto" to choose, or they cannot be read.
+            InputError: It is not for "auto" to choose, or examples cannot be read.
         """
         if self._source != "auto" or self._sensor.source != "units":
             raise InputError(
@@ -339,6 +354,11 @@ class NoiseMeter:
                 "accumulate over two micro-batches or more, or use two replicas, or "
                 "read norms of single examples, of two or more: source='examples'",
             )
+        self._settle()
+        if self._averages[_TOTAL].num_steps:
+            for name, average in self._averages.items():
+                self._averages[name] = average.skip()
+            return
         try:
             self._sensor.use("examples")
         except InputError as error:
@@ -351,7 +371,7 @@ class NoiseMeter:
         """Put what was read into the averages."""
         pending, self._pending = self._pending, []
         for one in pending:
-            found = read_update(one.update, self._replicas)
+            found, elapsed = read_update(one.update, self._replicas, one.examples)
             if self._auto_horizon:
                 self._auto_horizon = False
                 memory = AUTO_HORIZON_UPDATES * found[0].sums.examples * self._every
@@ -360,15 +380,15 @@ class NoiseMeter:
                     for name, average in self._averages.items()
                 }
             for name, part in zip(list(self._averages), found, strict=True):
-                self._add(name, part, one)
+                self._add(name, part, one.factor, elapsed)
 
-    def _add(self, name: str, part: PartSums, read: "_Pending") -> None:
+    def _add(self, name: str, part: PartSums, factor: float, elapsed: float) -> None:
         average, sums = self._averages[name], part.sums
         if not (sums.is_finite and math.isfinite(part.total)):
             self._averages[name] = average.skip()
             return
-        moments = sums.scaled(read.factor).moments(part.total * read.factor**2)
-        elapsed = max(sums.examples, read.elapsed)
+        moments = sums.scaled(factor).moments(part.total * factor**2)
+        elapsed = max(sums.examples, elapsed)
         self._averages[name] = average.add(moments, sums.examples, elapsed=elapsed)
         if name == _TOTAL:
             self._num_units, self._last = sums.num_units, moments
@@ -380,4 +400,4 @@ class _Pending:
 
     update: Update
     factor: float
-    elapsed: float
+    examples: float

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from torch import nn
 
-from rightbatch.gradients.per_example.entries import batch_normalizations
+from rightbatch.batch_norm import batch_normalizations, mixes_examples
 
 
 def notes_on(
@@ -30,7 +30,7 @@ def notes_on(
             "Read from normalization layers alone, which follow the noise scale of the "
             "whole model without being it."
         )
-    if source == "units" and any(m.training for m in batch_normalizations(model)):
+    if source == "units" and any(map(mixes_examples, batch_normalizations(model))):
         known = ", ".join(f"{size:g}" for size in sorted(sizes)[:5])
         said.append(
             "Batch normalization in training mode: a unit's gradient depends on the "

@@ -18,7 +18,7 @@ def named_trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the trainable parameters by name, each once, wrappers left out.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or one is complex.
 
     Example:
         >>> list(named_trainable(nn.Linear(2, 1)))
@@ -29,6 +29,12 @@ def named_trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+    odd = [name for name, parameter in named.items() if parameter.is_complex()]
+    if odd:
+        raise InputError(
+            f"NoiseMeter: `model` has a complex parameter, {odd[0]}.",
+            "hold its real and imaginary parts apart, as torch.view_as_real does",
+        )
     if not named:
         raise InputError(
             "NoiseMeter: `model` has no trainable parameters.",

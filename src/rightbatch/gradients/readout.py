@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rightbatch.errors import InputError
 from rightbatch.gradients.ledger import Table
@@ -44,12 +44,14 @@ class Update:
             gradient all of them added up to.
         problem: What went wrong, a sentence; "" for nothing.
         is_spoiled: Whether it has to be left out of the averages.
+        left_out: Columns that were not read.
     """
 
     units: Sequence[Unit]
     table: Table
     problem: str = ""
     is_spoiled: bool = False
+    left_out: Sequence[int] = ()
 
     @property
     def num_units(self) -> float:
@@ -70,15 +72,18 @@ class PartSums:
     total: float
 
 
-def read_update(update: Update, replicas: Replicas) -> list[PartSums]:
+def read_update(
+    update: Update, replicas: Replicas, examples: float = 0.0
+) -> tuple[list[PartSums], float]:
     """Return the sums of every part over all replicas, in one exchange.
 
     Args:
         update: What this replica read; the whole is the first part.
         replicas: Who shares the gradient.
+        examples: That this replica trained on since the last update that was read.
 
     Returns:
-        Sums per part, the same on every replica.
+        Sums per part, and all replicas' examples; the same on every replica.
 
     Raises:
         InputError: Something went wrong, here or on another replica; all raise.
@@ -87,13 +92,26 @@ def read_update(update: Update, replicas: Replicas) -> list[PartSums]:
     shares = _weights(update.units)
     norms = [0.0] * len(totals)
     for row, factor in zip(rows, _factors(update, shares), strict=True):
-        norms = [
-            norm + factor * square for norm, square in zip(norms, row, strict=True)
-        ]
-    head = [*_head(update, totals[0]), *_sums(update.units, shares)]
-    summed = replicas.sum([*head, *totals, *norms])
-    _check(update, summed, replicas)
-    return _parts_of(summed[len(head) - 5 :], replicas)
+        norms = [a + factor * b for a, b in zip(norms, row, strict=True)]
+    head, base = _head(update, totals[0]), _base(update.units, shares).to_vector()
+    mine = iter([*head, examples, *base, *totals, *norms])
+    summed = iter(replicas.sum(list(mine)))
+
+    def take(count: int) -> list[float]:
+        return [next(summed) for _ in range(count)]
+
+    _check(update, take(len(head)), replicas)
+    (elapsed,) = take(1)
+    whole = UnitSums.from_vector(take(len(base)))
+    # DDP and FSDP2 divide what replicas contribute by their number.
+    share = 1 / replicas.num**2
+    once = 1.0 if replicas.sharded else 1 / replicas.num
+    pairs = zip(take(len(totals)), take(len(norms)), strict=True)
+    found = [
+        PartSums(replace(whole, norms=norm * share), total * once)
+        for total, norm in pairs
+    ]
+    return found, elapsed
 
 
 def check_alone(update: Update) -> None:
@@ -108,6 +126,10 @@ def check_alone(update: Update) -> None:
     if update.problem:
         message, _, way_out = update.problem.partition(" | ")
         raise InputError(message, way_out)
+    if any(unit.weight is not None for unit in update.units):
+        base = _base(update.units, _weights(update.units))
+        # Of no use, it would spoil the updates read with it: found out now.
+        replace(base, norms=1.0).moments(0.0)
 
 
 def _head(update: Update, total: float) -> list[float]:
@@ -116,30 +138,9 @@ def _head(update: Update, total: float) -> list[float]:
     # Not finite, it would hide what the others say.
     total = total if math.isfinite(total) else 0.0
     count = len(update.units)
+    missing = float(sum((column + 1) ** 2 for column in update.left_out))
     problem = float(bool(update.problem))
-    return [problem, float(told), count, count**2, total, total**2]
-
-
-def _parts_of(summed: Sequence[float], replicas: Replicas) -> list[PartSums]:
-    units, examples, weight, inverse, square = summed[:5]
-    count = (len(summed) - 5) // 2
-    totals, norms = summed[5 : 5 + count], summed[5 + count :]
-    # DDP and FSDP2 divide what replicas contribute by their number.
-    share = 1 / replicas.num**2
-    return [
-        PartSums(
-            UnitSums(
-                num_units=round(units),
-                examples=examples,
-                weight=weight,
-                norms=norm * share,
-                inverse=inverse,
-                square=square,
-            ),
-            total if replicas.sharded else total / replicas.num,
-        )
-        for total, norm in zip(totals, norms, strict=True)
-    ]
+    return [problem, told, count, count**2, total, total**2, missing, missing**2]
 
 
 def _weights(units: Sequence[Unit]) -> list[float]:
@@ -159,43 +160,58 @@ def _factors(update: Update, shares: Sequence[float]) -> list[float]:
     ]
 
 
-def _sums(units: Sequence[Unit], shares: Sequence[float]) -> list[float]:
-    """Return units, examples, weight, inverse and square as ``UnitSums`` has them."""
-    count = examples = weight = inverse = square = 0.0
+def _base(units: Sequence[Unit], shares: Sequence[float]) -> UnitSums:
+    """Return the sums over units, their norms left out."""
+    count, inverse, square = 0.0, 0.0, 0.0
     for unit, share in zip(units, shares, strict=True):
-        size = unit.examples
-        inner = 1.0 if unit.known is None else size
+        inner = 1.0 if unit.known is None else unit.examples
         count += inner
-        examples += size
-        weight += share
-        inverse += share * inner / size
-        square += share**2 / size
-    return [count, examples, weight, inverse, square]
+        inverse += share * inner / unit.examples
+        square += share**2 / unit.examples
+    return UnitSums(
+        num_units=round(count),
+        examples=sum(unit.examples for unit in units),
+        weight=sum(shares),
+        norms=0.0,
+        inverse=inverse,
+        square=square,
+    )
 
 
 def _check(update: Update, summed: Sequence[float], replicas: Replicas) -> None:
     who = "NoiseMeter.update"
-    problems, told, count, squared, total, total_squared = summed[:6]
+    problems, told, count, squared, total, total_squared, missing, missed = summed
     check_alone(update)
     if problems:
-        raise InputError(f"{who}: another replica could not read its gradients.")
+        raise InputError(
+            f"{who}: another replica could not read its gradients.",
+            "its own error says why",
+        )
     if replicas.num == 1:
         return
-    if not told and round(replicas.num * squared) != round(count**2):
-        raise InputError(
-            f"{who}: replicas have a different number of units, "
-            f"{len(update.units)} here and {count / replicas.num:g} on average.",
-            "give every replica as many units, or each unit's `weight` in the update",
-        )
     if told and round(told) != replicas.num:
         raise InputError(
             f"{who}: `weight` must be given on every replica or on none, got it on "
             f"{round(told)} of {replicas.num}."
         )
-    if replicas.sharded:
-        return
-    if replicas.num * total_squared - total**2 > _SAME * total**2:
+    if not told and _differ(count, squared, replicas.num):
+        raise InputError(
+            f"{who}: replicas have a different number of units, "
+            f"{len(update.units)} here and {count / replicas.num:g} on average.",
+            "give every replica as many units, or each unit's `weight` in the update",
+        )
+    if _differ(missing, missed, replicas.num):
+        raise InputError(
+            f"{who}: replicas can read the gradients of different parameters.",
+            "read units instead: source='units'",
+        )
+    if not replicas.sharded and _differ(total, total_squared, replicas.num):
         raise InputError(
             f"{who}: replicas hold different gradients.",
             "the last backward of an update must sum them: leave `no_sync` for it",
         )
+
+
+def _differ(total: float, squared: float, count: int) -> bool:
+    """Return whether numbers with that sum and that sum of squares are not all one."""
+    return count * squared - total**2 > _SAME * total**2

@@ -1,13 +1,14 @@
 """Watches one model's backward passes and says what each update's units added."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rightbatch.errors import InputError
+from rightbatch.gradients.integrity import Integrity
 from rightbatch.gradients.ledger import Ledger, write_square
+from rightbatch.gradients.parts import plain_name
 from rightbatch.gradients.per_example.source import ExampleHooks
 from rightbatch.gradients.readout import Unit, Update
 from rightbatch.gradients.replicas import Replicas, local_part
@@ -21,24 +22,13 @@ _NO_BACKWARD = (
 )
 _NOTHING_CAME = (
     "NoiseMeter.update: no gradient reached the parameters inside a unit. | "
-    "call backward inside the block, on a loss of the model the meter was given"
+    "call backward inside the block, on a loss of the model the meter was given; a "
+    "model compiled after the meter was made needs source='units'"
 )
 _IN_PARTS = (
     "NoiseMeter.update: the gradient of {name} came in several parts within one unit. "
     "| add the losses and call backward once per unit; with activation checkpointing, "
     "use_reentrant=False"
-)
-_STRAY = (
-    "NoiseMeter.update: a backward pass ran outside `meter.unit(...)`, so its gradient "
-    "belongs to no unit. | wrap it too, or call it before the meter is made"
-)
-_DIRTY = (
-    "NoiseMeter.update: gradients were not zero before the first unit. | call "
-    "zero_grad() after each optimizer step"
-)
-_CHANGED = (
-    "NoiseMeter.update: the gradients were changed after the last backward pass, by "
-    "clipping or unscaling for instance. | call update() right after the last backward"
 )
 
 
@@ -61,13 +51,26 @@ class Sensor:
         num_examples: int | None,
         parts: Sequence[Sequence[int]],
     ) -> None:
+        self._model = model
         self._names = list(named)
         self._parameters = list(named.values())
         self._ledger = Ledger(self._parameters, parts)
         self._replicas = replicas
-        sharded = replicas.sharded
-        self._leaves = LeafHooks(model, self._parameters, self._ledger, sharded=sharded)
-        self.examples = ExampleHooks(model, named, self._ledger, num_examples)
+        self._integrity = Integrity(self._parameters, replicas)
+        self._leaves = LeafHooks(
+            model,
+            self._parameters,
+            self._ledger,
+            sharded=replicas.sharded,
+            on_first=self._integrity.at_first_gradient,
+        )
+        self.examples = ExampleHooks(
+            model,
+            named,
+            self._ledger,
+            num_examples,
+            on_first=self._integrity.at_first_gradient,
+        )
         self.source = "units"
         self.is_on = False
         self.sizes: set[float] = set()
@@ -82,6 +85,29 @@ class Sensor:
         if source != "units":
             self.examples.use(source, sharded=self._replicas.sharded)
         self.source = source
+
+    def coverage(self) -> tuple[float, dict[str, str]]:
+        """Return the share of the parameters trained now that is read.
+
+        Returns:
+            The share, and the names of those that are not read, with the reason.
+        """
+        known = {id(p): column for column, p in enumerate(self._parameters)}
+        missing: Collection[int] = ()
+        if self.source != "units":
+            missing = self.examples.left_out
+        read = trained = 0
+        uncovered = {} if self.source == "units" else self.examples.uncovered
+        for name, parameter in self._model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            trained += parameter.numel()
+            column = known.get(id(parameter))
+            if column is None:
+                uncovered[plain_name(name)] = "not trained when the meter was made"
+            elif column not in missing:
+                read += parameter.numel()
+        return read / trained if trained else 0.0, uncovered
 
     def switch(self, *, on: bool) -> None:
         """Put the hooks of the source in place, or take all off."""
@@ -102,53 +128,56 @@ class Sensor:
             looks_closely: Whether to look at the gradient before and after the next.
         """
         self._units: list[Unit] = []
-        self._versions: list[int | None] = []
-        self._problem = ""
         self._inside = False
         if self._ledger.num_rows:
             self._ledger.take()
-        self._leaves.stray = self._leaves.dirty = False
-        self._leaves.looks_at_start = self._looks_closely = looks_closely
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self._integrity.clear(looks_closely=looks_closely)
+        self._looks_closely = looks_closely
 
     def begin(self, unit: Unit) -> None:
         """Take what comes next as one unit's.
 
         Raises:
-            InputError: A unit is under way.
+            InputError: A unit is under way, or the model is in a mode in which its
+                examples cannot be read.
         """
         if self._inside:
             raise InputError(
                 "NoiseMeter.unit: a unit inside a unit.",
                 "one `with meter.unit(...)` around each backward",
             )
-        self._inside = True
         if self.is_on:
-            self._ledger.open_row()
+            self._integrity.before_unit()
+            is_first = not self._units
             if self.source == "units":
-                self._leaves.begin()
+                self._leaves.begin(is_first=is_first)
             else:
-                self.examples.begin(unit.examples)
+                self.examples.begin(unit.examples, is_first=is_first)
+            self._ledger.open_row()
+        self._inside = True
 
     def end(self, unit: Unit) -> None:
         """End the unit."""
         self._inside = False
         if not self.is_on:
             return
+        made = None
         if self.source == "units":
             came, twice = self._leaves.end()
             if twice is not None:
-                self._note(_IN_PARTS.format(name=self._names[twice]))
+                self._integrity.note(_IN_PARTS.format(name=self._names[twice]))
+            elif self._looks_closely and not self._units:
+                made = [float(cell) for cell in self._ledger.cells]
         else:
             came = self.examples.end()
+            if self._looks_closely and not self._units:
+                made = self.examples.made
             unit = unit.with_known(self.examples.num_read(unit.examples))
         if not came:
-            self._note(_NOTHING_CAME)
+            self._integrity.note(_NOTHING_CAME)
         self._units.append(unit)
         self.sizes.add(unit.examples)
-        self._versions = self._grad_versions()
-        if self._looks_closely:
-            self._keep_smallest()
+        self._integrity.after_unit(made)
 
     def abandon(self) -> None:
         """Forget the unit under way: its backward pass raised."""
@@ -157,34 +186,32 @@ class Sensor:
             self._leaves.end()
             self.examples.abandon()
             self._ledger.drop_row()
+            self._integrity.after_failure()
 
     def take(self) -> Update:
         """Return what was read of the update, its gradient included."""
         if not self._units:
-            self._note(_NO_BACKWARD)
-        if self._leaves.stray:
-            self._note(_STRAY)
-        if self._grad_versions() != self._versions or self._is_rescaled():
-            self._note(_CHANGED)
-        if self._leaves.dirty:
-            self._note(_DIRTY)
+            self._integrity.note(_NO_BACKWARD)
+        self._integrity.before_reading()
         if self.examples.problem:
-            self._note(self.examples.problem)
-        self._write_totals()
-        spoiled = self.source != "units" and self.examples.end_update()
-        return Update(self._units, self._ledger.take(), self._problem, spoiled)
+            self._integrity.note(self.examples.problem)
+        left_out: Collection[int] = ()
+        spoiled = False
+        if self.source != "units":
+            spoiled = self.examples.end_update()
+            left_out = self.examples.left_out
+        self._write_totals(left_out)
+        table = self._ledger.take()
+        problem = self._integrity.problem
+        return Update(self._units, table, problem, spoiled, tuple(left_out))
 
-    def _note(self, problem: str) -> None:
-        self._problem = self._problem or problem
-
-    def _write_totals(self) -> None:
+    def _write_totals(self, left_out: Collection[int]) -> None:
         """Write a row of the gradient's own squares."""
         self._ledger.open_row()
         cells = self._ledger.cells
-        left_out = () if self.source == "units" else self.examples.left_out
         for column, parameter in enumerate(self._parameters):
             gradient = parameter.grad
-            if gradient is None or column in left_out:
+            if gradient is None or column in left_out or not parameter.requires_grad:
                 continue
             if self._replicas.sharded:
                 gradient, copies = local_part(gradient)
@@ -192,25 +219,6 @@ class Sensor:
                 cells[column].div_(copies)
             else:
                 write_square(gradient, cells[column])
-
-    def _is_rescaled(self) -> bool:
-        # A GradScaler leaves versions as they are. One gradient, the smallest, is
-        # compared with what it was, in the first updates only.
-        kept = self._kept
-        if kept is None:
-            return False
-        return not torch.allclose(kept[0], kept[1], rtol=0, atol=0, equal_nan=True)
-
-    def _keep_smallest(self) -> None:
-        grads = [p.grad for p in self._parameters if p.grad is not None]
-        if grads and not self._replicas.sharded:
-            smallest = min(grads, key=lambda g: g.numel())
-            self._kept = (smallest.clone(), smallest)
-
-    def _grad_versions(self) -> list[int | None]:
-        # Every change in place moves a tensor's version on: nothing is read for it.
-        grads = (parameter.grad for parameter in self._parameters)
-        return [None if g is None else g._version for g in grads]  # pyright: ignore[reportPrivateUsage]
 
     def detach(self) -> None:
         """Take all hooks off the model, for good."""

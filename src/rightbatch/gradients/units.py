@@ -24,11 +24,8 @@ class LeafHooks:
         parameters: In the ledger's order.
         ledger: Where squared norms go.
         sharded: Whether parameters are sharded.
-
-    Attributes:
-        looks_at_start: Whether to look at what lies in ``.grad`` before a unit.
-        stray: A backward pass came between units.
-        dirty: Something was there.
+        on_first: Called when the first gradient of an update is made, before it is
+            accumulated.
     """
 
     def __init__(
@@ -37,7 +34,8 @@ class LeafHooks:
         parameters: Sequence[nn.Parameter],
         ledger: Ledger,
         *,
-        sharded: bool = False,
+        sharded: bool,
+        on_first: Callable[[], None],
     ) -> None:
         self._model = model
         self._parameters = parameters
@@ -47,9 +45,8 @@ class LeafHooks:
         self._hooked: set[int] = set()
         # Columns in the order their gradients came in this unit; None between units.
         self._came: list[int] | None = None
-        self.looks_at_start = True
-        self.stray = False
-        self.dirty = False
+        self._is_first = False
+        self._on_first = on_first
 
     def attach(self) -> None:
         """Put the hooks in place, where they are not."""
@@ -59,8 +56,9 @@ class LeafHooks:
             self._watch_modules()
             return
         for column, parameter in enumerate(self._parameters):
-            hook = self._hook(column, parameter)
-            self._handles.append(parameter.register_hook(hook))
+            if parameter.requires_grad:
+                hook = self._hook(column, parameter)
+                self._handles.append(parameter.register_hook(hook))
 
     def detach(self) -> None:
         """Take all hooks away."""
@@ -69,9 +67,14 @@ class LeafHooks:
         self._handles.clear()
         self._hooked.clear()
 
-    def begin(self) -> None:
-        """Take what comes next as one unit's."""
+    def begin(self, *, is_first: bool) -> None:
+        """Take what comes next as one unit's.
+
+        Args:
+            is_first: Whether it is the first of its update.
+        """
         self._came = []
+        self._is_first = is_first
 
     def end(self) -> tuple[bool, int | None]:
         """End the unit.
@@ -81,7 +84,6 @@ class LeafHooks:
             came in more than one part; None where each came whole.
         """
         came, self._came = self._came or [], None
-        self.looks_at_start = False
         if len(came) == len(set(came)):
             return bool(came), None
         return True, next(column for column in came if came.count(column) > 1)
@@ -93,12 +95,11 @@ class LeafHooks:
         def read(gradient: Tensor) -> None:
             nonlocal quick
             if self._came is None:
-                self.stray = True
                 return
+            if self._is_first:
+                self._is_first = False
+                self._on_first()
             self._came.append(column)
-            # What is there before the first unit would be taken for the units' own.
-            if self.looks_at_start and parameter.grad is not None:
-                self.dirty = self.dirty or bool(parameter.grad.any())
             if quick:
                 # In nearly every case that is all, and this is the inner loop.
                 try:

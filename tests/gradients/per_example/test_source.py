@@ -258,6 +258,7 @@ def test_a_wrong_number_of_examples_is_refused():
     model, x, y, loss = network("lenet")
     with NoiseMeter(model, "examples") as meter:
         step(meter, model, x, y, loss)
+        model.zero_grad()
         with meter.unit(examples=5):
             loss(model(x), y).backward()
         with pytest.raises(ValueError, match=r"had 6 rows in a unit of 5 examples"):

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
+from rightbatch.batch_norm import batch_normalizations, mixes_examples
 from rightbatch.errors import InputError
 from rightbatch.gradients.per_example.layers import (
     NORMALIZATION,
@@ -14,12 +14,8 @@ from rightbatch.gradients.per_example.layers import (
     own_parameters,
 )
 
-BATCH_NORMALIZATIONS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-)
+# What layers call what they learn; weight_norm and the like put others there.
+_NAMES = {"weight", "bias"}
 _WAY_OUT = "read units instead: source='units', with two micro-batches or more"
 
 
@@ -44,6 +40,24 @@ class Entry:
     calls: int = 0
     is_by_rows: bool = False
 
+    def is_in_place(self, module: nn.Module) -> bool:
+        """Return whether a pass is of the layer and its parameters as they were found.
+
+        It is not where the pass is of a copy of the model, or made with other numbers
+        in the place of its parameters.
+
+        Args:
+            module: Whose pass it is.
+        """
+        if module is not self.layer:
+            return False
+        own = self.parameters.items()
+        return all(getattr(module, name) is parameter for name, parameter in own)
+
+    def trained(self) -> list[str]:
+        """Return the names of the parameters that are trained now."""
+        return [n for n, p in self.parameters.items() if p.requires_grad]
+
 
 @dataclass(slots=True)
 class Coverage:
@@ -51,13 +65,11 @@ class Coverage:
 
     Args:
         entries: Layers that are read.
-        owners: How many layers hold the parameter of each column.
         uncovered: Reason by column.
         shared: Columns of parameters that serve more than once in a pass.
     """
 
     entries: list[Entry]
-    owners: list[int]
     uncovered: dict[int, str] = field(default_factory=dict[int, str])
     shared: set[int] = field(default_factory=set[int])
 
@@ -94,31 +106,31 @@ def coverage_of(
         The layers, and the parameters of no layer that is understood.
     """
     places = {id(parameter): column for column, parameter in enumerate(named.values())}
-    found = Coverage(entries=[], owners=[0] * len(named))
+    found, owners = Coverage(entries=[]), [0] * len(named)
     for module in model.modules():
         own = own_parameters(module)
         columns = {n: places[id(p)] for n, p in own.items() if id(p) in places}
         if not columns:
             continue
-        kind = kind_of(module)
+        kind = kind_of(module) if own.keys() <= _NAMES else None
         if source == "normalization" and kind is not NORMALIZATION:
             kind = None
         for column in columns.values():
             if kind is None:
                 found.uncovered[column] = _why_not(module, source)
             else:
-                found.owners[column] += 1
+                owners[column] += 1
         if kind is not None:
             entry = Entry(module, kind, columns, {n: own[n] for n in columns})
             found.entries.append(entry)
     # Parametrized weights and the like belong to no module's own parameters.
     for column in range(len(named)):
-        if not found.owners[column]:
+        if not owners[column]:
             found.uncovered.setdefault(column, "in no layer that is understood")
     for column in list(found.uncovered):
         # One of its owners is not understood, so that the sum would lack a part.
         found.leave_out(column, found.uncovered[column])
-    found.shared = {c for c, count in enumerate(found.owners) if count > 1}
+    found.shared = {c for c, count in enumerate(owners) if count > 1}
     return found
 
 
@@ -160,21 +172,16 @@ def check_model(model: nn.Module, coverage: Coverage, *, sharded: bool) -> None:
         )
 
 
-def batch_normalizations(model: nn.Module) -> list[nn.Module]:
-    """Return the layers in which examples of a batch depend on each other."""
-    return [m for m in model.modules() if isinstance(m, BATCH_NORMALIZATIONS)]
-
-
 def check_batch_norm(layers: list[nn.Module]) -> None:
-    """Refuse batch normalization in training mode.
+    """Refuse batch normalizations that mix the examples of a batch.
 
     Args:
         layers: Batch normalizations.
 
     Raises:
-        InputError: One is in training mode: an example has no gradient of its own.
+        InputError: One does: an example has no gradient of its own.
     """
-    if any(layer.training for layer in layers):
+    if any(mixes_examples(layer) for layer in layers):
         raise InputError(
             "NoiseMeter: a batch normalization in training mode mixes the examples of "
             "a batch, so that none has a gradient of its own.",
@@ -194,4 +201,4 @@ def looks_unbatched(entry: Entry, a: Tensor) -> bool:
     """
     if not isinstance(entry.layer, nn.Embedding) or a.ndim != 1:
         return False
-    return len(a) > 1 and bool((a == torch.arange(len(a), device=a.device)).all())
+    return len(a) > 1 and bool((a.diff() == 1).all())

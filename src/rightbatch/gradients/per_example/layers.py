@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rightbatch.batch_norm import BATCH_NORMALIZATIONS
 from rightbatch.gradients.per_example import convolution, embedding, linear
 from rightbatch.gradients.per_example import normalization as norm
 from rightbatch.gradients.per_example.uses import Use
@@ -289,5 +290,6 @@ _KINDS: dict[type[nn.Module], Kind] = {
     nn.Conv2d: CONVOLUTION,
     nn.Conv3d: CONVOLUTION,
     **dict.fromkeys(norm.NORMALIZATIONS, NORMALIZATION),
-    **dict.fromkeys(norm.BATCH_NORMALIZATIONS, NORMALIZATION),
+    # Read where they use what they learned instead of the batch, refused elsewhere.
+    **dict.fromkeys(BATCH_NORMALIZATIONS, NORMALIZATION),
 }

@@ -88,12 +88,9 @@ def gram_squares(a: Tensor, g: Tensor) -> Tensor:
     """
     if a.shape[1] == 1:
         return row_squares(a[:, 0]) * row_squares(g[:, 0])
+    a, g = widened(a), widened(g)
     inputs, outputs = a @ a.transpose(1, 2), g @ g.transpose(1, 2)
-    return (
-        (inputs.float() * outputs).flatten(1).sum(1)
-        if _is_half(g)
-        else (inputs * outputs).flatten(1).sum(1)
-    )
+    return (inputs * outputs).flatten(1).sum(1)
 
 
 def summed(a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,6 +132,15 @@ def squares_of(each: Tensor) -> Tensor:
     """
     wide = torch.float32 if _is_half(each) else each.dtype
     return torch.linalg.vector_norm(each.flatten(1), dim=1, dtype=wide).square()
+
+
+def widened(values: Tensor) -> Tensor:
+    """Return values whose products neither overflow nor vanish: float32 at least.
+
+    Args:
+        values: Of any floating precision.
+    """
+    return values.float() if _is_half(values) else values
 
 
 def _is_half(tensor: Tensor) -> bool:

@@ -6,8 +6,6 @@ from torch.nn import functional
 INSTANCE_NORMALIZATIONS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 # Whose gradient from one example depends on no other example.
 NORMALIZATIONS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, *INSTANCE_NORMALIZATIONS)
-# The same once it uses what it learned instead of the batch.
-BATCH_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def normalized(layer: nn.Module, a: Tensor) -> Tensor:

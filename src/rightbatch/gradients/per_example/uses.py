@@ -9,8 +9,9 @@ number has a unit vector on the left, which is kept as the number.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from rightbatch.gradients.per_example.linear import widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Use:
     left: Tensor
     right: Tensor
 
+    def widened(self) -> "Use":
+        """Return the use in float32 at least."""
+        left = self.left if self.is_lookup else widened(self.left)
+        return Use(left, widened(self.right))
+
     @property
     def is_lookup(self) -> bool:
         """Whether rows were looked up by number."""
@@ -39,17 +45,17 @@ def squares_of_uses(uses: Sequence[Use]) -> Tensor:
         uses: Of one matrix.
 
     Example:
+        >>> import torch
         >>> looked_up = Use(torch.tensor([[1]]), torch.ones(1, 1, 2))
         >>> multiplied = Use(torch.tensor([[[0.0, 3.0]]]), torch.ones(1, 1, 2))
         >>> squares_of_uses([looked_up, multiplied])  # the row is (1 + 3) * (1, 1)
         tensor([32.])
     """
-    total = torch.zeros(len(uses[0].right), device=uses[0].right.device)
-    if uses[0].right.dtype == torch.float64:
-        total = total.double()
-    for place, one in enumerate(uses):
+    wide = [use.widened() for use in uses]
+    total = _product(wide[0], wide[0])
+    for place, one in enumerate(wide[1:], start=1):
         total = total + _product(one, one)
-        for other in uses[:place]:
+        for other in wide[:place]:
             total = total + 2 * _product(one, other)
     return total
 
