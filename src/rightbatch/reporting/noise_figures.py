@@ -82,7 +82,7 @@ def by_examples_chart(document: Document, rows: Sequence[Record]) -> Chart | Non
         if highest is kept[-1]
         else (f"by {count(highest['examples'])} examples")
     )
-    title = f"The noise scale is largest {where}: {noise_text(highest)} examples"
+    title = f"In training it is largest {where}: {noise_text(highest)} examples"
     return _chart("noise-by-examples", title, document, drawing, kept)
 
 
