@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rightbatch.errors import RightbatchError
     from rightbatch.experiments.sweep import sweep
     from rightbatch.fitting import Interval
+    from rightbatch.gradients import NoiseMeter, NoiseReading
     from rightbatch.lr_scaling import transfer
     from rightbatch.step_time import (
         ConstantCommunication,
@@ -59,6 +60,8 @@ __all__ = [
     "LossLaw",
     "MeasuredStepTime",
     "NoCommunication",
+    "NoiseMeter",
+    "NoiseReading",
     "Plan",
     "RightbatchError",
     "RingCommunication",
@@ -92,6 +95,8 @@ _HOME = {
     "LossLaw": "convergence",
     "MeasuredStepTime": "step_time",
     "NoCommunication": "step_time",
+    "NoiseMeter": "gradients",
+    "NoiseReading": "gradients",
     "Plan": "training_time",
     "RightbatchError": "errors",
     "RingCommunication": "step_time",

@@ -22,3 +22,8 @@ assert_type(plan.entries[0].batch_size, int)
 workload = rightbatch.load_workload("digits-mlp")
 assert_type(workload, rightbatch.Workload)
 assert_type(workload.target, rightbatch.Target)
+
+meter = rightbatch.NoiseMeter(workload.model(0))
+assert_type(meter.noise_scale, rightbatch.NoiseReading)
+assert_type(meter.noise_scale.interval, rightbatch.Interval)
+assert_type(meter.noise_scale.value, float | None)
