@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from html import unescape
+from pathlib import Path
 
 import pytest
 from javascript import call
@@ -29,20 +30,7 @@ FLAGS = (
 def test_a_link_opens_the_state_it_names(plan_document, tmp_path):
     report = html.write_html(plan_document, tmp_path / "report.html")
     address = f"{report.as_uri()}#dark&P=4&S_min=50&gamma=1e-06"
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            *FLAGS,
-            f"--user-data-dir={tmp_path / 'browser'}",
-            "--dump-dom",
-            address,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    page = unescape(done.stdout)
+    page = opened(address, tmp_path)
     said = re.search(r'<output id="what-if-answer"[^>]*>(.*?)</output>', page)
     assert said is not None
     model = whatif.what_if(plan_document)
@@ -53,3 +41,35 @@ def test_a_link_opens_the_state_it_names(plan_document, tmp_path):
     assert f"On 4 replicas train at batch {entry['batch_size']}" in said[1]
     assert call("drawing.seconds", entry["seconds"]) in said[1]
     assert 'data-theme="dark"' in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no browser")
+def test_an_axis_from_right_to_left_keeps_the_numbers_it_has_room_for(tmp_path):
+    scale = {"value": 50, "low": 40, "high": 60, "level": 0.95}
+    known = {"status": "resolved", "simple_noise_scale": scale}
+    losses = (2.3, 1.1, 0.4, 0.15)
+    rows = [{"step": i, "loss": loss, **known} for i, loss in enumerate(losses)]
+    document = {"schema": 1, "command": "noise", "measurements": rows}
+    report = html.write_html(document, tmp_path / "report.html")
+    page = opened(report.as_uri(), tmp_path)
+    ticks = re.findall(r'<g class="xtick"><text[^>]*>([^<]*)</text>', page)
+    assert {"0.2", "1", "2"} <= set(ticks)
+
+
+def opened(address: str, folder: Path) -> str:
+    """Return a page as it stands once its scripts have run."""
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            *FLAGS,
+            f"--user-data-dir={folder / 'browser'}",
+            "--dump-dom",
+            address,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return unescape(done.stdout)

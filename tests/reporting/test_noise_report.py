@@ -206,6 +206,19 @@ def test_loss_falls_to_the_right_on_a_logarithmic_axis(document):
     assert first > last
 
 
+@pytest.mark.parametrize(
+    ("phis", "way"),
+    [
+        ((90, 20, 100), "from 90 down to 20, then up to 100"),
+        ((90, 70, 100), "from 90 to 100"),  # within the ends' intervals
+        ((40, 80, 100), "from 40 to 100"),
+    ],
+)
+def test_the_way_of_the_noise_scale_names_a_valley(phis, way):
+    rows = [row(20 * i, 2 / i, phi) for i, phi in enumerate(phis, start=1)]
+    assert by_loss_chart({}, rows).title.endswith(f"the noise scale goes {way}")
+
+
 def test_initialisation_has_no_place_on_an_axis_of_examples(document):
     chart = by_examples_chart(document, document["measurements"])
     points = [t for t in chart.drawing.data if t.get("mode") == "markers"]
@@ -282,6 +295,7 @@ def test_the_page_says_what_it_does_not_mean(document):
     text = render_html(document)
     assert '<h2 id="what-it-does-not-mean-title">What it does not mean</h2>' in text
     assert "It is not the critical batch size" in text
+    assert "<code>rightbatch noise --calibrate</code>" in text
     assert "made &lt;up&gt;" in text
     assert "made <up>" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
 

@@ -1,5 +1,6 @@
 """Figures of a measured noise scale: how it grows, and which layers it is of."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -59,12 +60,20 @@ def by_loss_chart(document: Document, rows: Sequence[Record]) -> Chart | None:
     layout = across.layout("training loss, falling to the right")
     layout["range"] = layout["range"][::-1]
     drawing.update_xaxes(layout)
-    first, last = kept[0], kept[-1]
-    title = (
-        f"From a loss of {number(first['loss'])} to {number(last['loss'])} the noise "
-        f"scale goes from {noise_text(first)} to {noise_text(last)}"
-    )
-    return _chart("noise-by-loss", title, document, drawing, kept)
+    return _chart("noise-by-loss", _way_of(kept), document, drawing, kept)
+
+
+def _way_of(rows: Sequence[Record]) -> str:
+    first, last = rows[0], rows[-1]
+    said = f"From a loss of {number(first['loss'])} to {number(last['loss'])} the "
+    said += f"noise scale goes from {noise_text(first)}"
+    known = [row for row in rows if field(row, "status") == "resolved"]
+    lowest = min(known, key=_height, default=first)
+    # Both ends alone would hide a valley; one within their intervals is none.
+    floor = min(_low(first) or 0.0, _low(last) or 0.0)
+    if (field(lowest, "simple_noise_scale", "high") or math.inf) < floor:
+        return f"{said} down to {noise_text(lowest)}, then up to {noise_text(last)}"
+    return f"{said} to {noise_text(last)}"
 
 
 def by_examples_chart(document: Document, rows: Sequence[Record]) -> Chart | None:

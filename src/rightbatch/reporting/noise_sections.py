@@ -1,5 +1,6 @@
 """The sections of a report on a measured noise scale."""
 
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -39,5 +40,6 @@ def noise_sections(document: Document) -> Iterable[str]:
         return
     sheets = noise_sheets(document)
     yield section("Gradient noise", [table(sheet) for sheet in sheets])
-    said = "".join(f"<p>{escape(text)}</p>" for text in MEANING)
+    paragraphs = [f"<p>{escape(text)}</p>" for text in MEANING]
+    said = re.sub("`(.*?)`", r"<code>\1</code>", "".join(paragraphs))
     yield section("What it does not mean", [f'<div class="prose">{said}</div>'])

@@ -19,23 +19,27 @@
   const thinned = (axis, room) => {
     if (axis?.tickmode !== "array" || !axis.range) return axis;
     const [low, high] = axis.range, log = axis.type === "log" ? Math.log10 : Number;
+    const at = axis.tickvals.map((value) => room * (log(value) - low) / (high - low));
+    const kept = new Set();
     let end = -Infinity;
-    const kept = axis.tickvals.map((value, i) => {
+    // An axis may run from right to left.
+    for (const i of [...at.keys()].sort((one, other) => at[one] - at[other])) {
       const half = 3.5 * String(axis.ticktext[i]).length + 4;
-      const at = room * (log(value) - low) / (high - low);
-      if (at - half < end) return false;
-      end = at + half;
-      return true;
-    });
-    const those = (_, i) => kept[i];
+      if (at[i] - half < end) continue;
+      end = at[i] + half;
+      kept.add(i);
+    }
+    const those = (_, i) => kept.has(i);
     return { ...axis, tickvals: axis.tickvals.filter(those), ticktext: axis.ticktext.filter(those) };
   };
   const draw = (dark) => {
     for (const place of document.querySelectorAll("[data-figure]")) {
       const { data, layout } = recolor(figures[place.dataset.figure], dark);
       const room = place.clientWidth - layout.margin.l - layout.margin.r;
-      const xaxis = thinned(layout.xaxis, room);
-      Plotly.react(place, data, { ...layout, xaxis, dragmode, autosize: true }, config);
+      for (const name of Object.keys(layout).filter((key) => key.startsWith("xaxis"))) {
+        layout[name] = thinned(layout[name], room);
+      }
+      Plotly.react(place, data, { ...layout, dragmode, autosize: true }, config);
     }
     button.textContent = dark ? "Light" : "Dark";
   };
