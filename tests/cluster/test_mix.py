@@ -76,8 +76,9 @@ def test_two_components_of_any_amount_beat_a_fine_grid(
     fits = left >= 1
     times = what.objective((speeds[fits], left[fits]))
     assert found.objective <= times.min() * (1 + 1e-9)
-    # The grid is 1e-3 wide, and the least is flat: 1e-3 squared.
-    assert found.objective == pytest.approx(times.min(), rel=1e-4)
+    # The grid is 1e-3 wide: a least that is flat is missed by that squared, one at a
+    # limit of either component by that itself.
+    assert found.objective == pytest.approx(times.min(), rel=1e-3)
 
 
 STEPPED = (
