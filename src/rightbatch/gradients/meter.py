@@ -183,18 +183,24 @@ class NoiseMeter:
                 only; replicas disagree; the meter is closed. The update is forgotten.
         """
         who = "NoiseMeter.update"
-        _checks.positive(who, "grad_scale", grad_scale)
         self._check_open(who)
+        self._num_updates += 1
+        is_next = self._num_updates % self._every == 0
+        if not self._sensor.is_on:
+            # Most updates of a meter that measures now and then: next to nothing.
+            if is_next:
+                self._begin_update(on=True)
+            return
         try:
-            if self._sensor.is_on:
-                self._measure(1 / grad_scale)
+            _checks.positive(who, "grad_scale", grad_scale)
+            self._measure(1 / grad_scale)
         finally:
-            self._num_updates += 1
-            is_next = self._num_updates % self._every == 0
-            if self._sensor.is_on or is_next:
-                looks = self._num_updates < _LOOKS_CLOSELY * self._every
-                self._sensor.clear(looks_closely=looks)
-                self._sensor.switch(on=is_next)
+            self._begin_update(on=is_next)
+
+    def _begin_update(self, *, on: bool) -> None:
+        looks = self._num_updates < _LOOKS_CLOSELY * self._every
+        self._sensor.clear(looks_closely=looks)
+        self._sensor.switch(on=on)
 
     def discard(self) -> None:
         """Forget the update under way, as where it is begun anew after an error."""

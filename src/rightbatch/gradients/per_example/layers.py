@@ -34,6 +34,8 @@ class Kind:
         sums: ``(layer, a, g, names)``: the same with the summed gradient.
         total: ``(layer, a, g, name)``: the summed gradient alone, as autograd has it.
         each: ``(layer, a, g, name)``: each example's gradient, shape (B, ...).
+        splits_well: Whether `sums` of some examples and `total` of the others take no
+            longer than a `total` of all.
         use: ``(layer, a, g)``: what the weight was used for, where it is a matrix that
             may serve twice; None where `each` is to be added up.
     """
@@ -43,6 +45,7 @@ class Kind:
     sums: Callable[[Any, Tensor, Tensor, Names], Sums]
     total: Callable[[Any, Tensor, Tensor, str], Tensor]
     each: Callable[[Any, Tensor, Tensor, str], Tensor]
+    splits_well: bool = True
     use: Callable[[Any, Tensor, Tensor], Use] | None = None
 
 
@@ -275,6 +278,7 @@ CONVOLUTION = Kind(
     sums=_convolution_sums,
     total=_convolution_total,
     each=_convolution_each,
+    splits_well=False,
 )
 NORMALIZATION = Kind(
     makes_sums=_always,

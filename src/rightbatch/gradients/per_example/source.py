@@ -245,7 +245,11 @@ class ExampleHooks:
             left_out.clear()
             if not torch.is_grad_enabled() or not entry.is_in_place(module):
                 return
-            if entry.kind.makes_sums(entry.layer, _input(args, kwargs)):
+            a = _input(args, kwargs)
+            some = self._most is not None and self._most < len(a)
+            if some and not entry.kind.splits_well:
+                return
+            if entry.kind.makes_sums(entry.layer, a):
                 left_out.extend(self._take_out(entry))
 
         def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
