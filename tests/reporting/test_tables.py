@@ -152,7 +152,7 @@ def test_a_loss_law_lists_its_parameters_and_what_they_say_of_a_target():
                 "bytes_per_second": 1e9,
                 "num_bytes": 19240,
             },
-            "ring, 5 µs latency, 1,000,000,000 bytes per second, 19,200 bytes",
+            "ring, 5 µs latency, 1 GB per second, 19.2 kB",
         ),
     ],
 )
@@ -160,12 +160,13 @@ def test_communication_is_said_with_its_units(communication, text):
     assert tables.communication_text(communication) == text
 
 
-def test_a_knee_that_was_not_seen_is_said(plan_document):
+def test_a_knee_that_was_not_seen_is_said_and_so_is_communication(plan_document):
     sheet = tables.step_time_sheet(plan_document["step_time"])
     assert sheet.rows[0] == ("fixed cost of a step", "212 µs", "206–218 µs")
-    assert sheet.notes == ("no knee was seen: a straight line does as well",)
+    said = ("communication: constant, 12 µs",)
+    assert sheet.notes == (*said, "no knee was seen: a straight line does as well")
     plan_document["step_time"]["knee_seen"] = True
-    assert tables.step_time_sheet(plan_document["step_time"]).notes == ()
+    assert tables.step_time_sheet(plan_document["step_time"]).notes == said
 
 
 def test_a_verification_says_by_how_much_it_was_off(plan_document):

@@ -333,16 +333,19 @@ def step_time_sheet(step_time: Record) -> Sheet:
         (title, text(field(step_time, key, "value")), ends(field(step_time, key), text))
         for title, key, text in parts
     ]
+    notes: list[str] = []
     communication = field(step_time, "communication")
     if communication:
-        rows.append(("communication", communication_text(communication), ""))
-    notes = ("no knee was seen: a straight line does as well",)
+        # As a row it would be too long for 80 columns.
+        notes.append(f"communication: {communication_text(communication)}")
+    if field(step_time, "knee_seen") is False:
+        notes.append("no knee was seen: a straight line does as well")
     columns = (Column("quantity", align="left"), Column("value"), Column("interval"))
     return Sheet(
         caption="Seconds per step, fitted",
         columns=columns,
         rows=tuple(rows),
-        notes=notes if field(step_time, "knee_seen") is False else (),
+        notes=tuple(notes),
     )
 
 
@@ -360,10 +363,19 @@ def communication_text(communication: Record) -> str:
             # A fit cannot tell bytes from bandwidth, only the seconds they take.
             parts.append(f"{seconds(value)} for the bytes")
         elif is_number(value) and not (fitted and key == "bytes_per_second"):
-            text = seconds(value) if "seconds" in key else number(value)
-            words = key.replace("seconds", "").removeprefix("num_").replace("_", " ")
+            text = _size(value) if "bytes" in key else number(value)
+            text = seconds(value) if "seconds" in key else text
+            words = key.replace("seconds", "").replace("bytes", "")
+            words = words.removeprefix("num_").replace("_", " ")
             parts.append(" ".join([text, *words.split()]))
     return ", ".join(parts)
+
+
+def _size(num_bytes: float) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= unit:
+            return f"{number(num_bytes / unit)} {name}"
+    return f"{number(num_bytes)} bytes"
 
 
 def times_sheet(timings: Sequence[Record]) -> Sheet:
