@@ -49,6 +49,8 @@ class Integrity:
     def __init__(self, parameters: Sequence[nn.Parameter], replicas: Replicas) -> None:
         self._parameters = parameters
         self._replicas = replicas
+        last = len(parameters) - 1
+        self._few = sorted({0, last // 2, last})
         self._zeroes_in_place = False
         self.clear(looks_closely=True)
 
@@ -69,8 +71,14 @@ class Integrity:
 
     def before_unit(self) -> None:
         """Look before a unit: nothing may have changed since the last one."""
-        if self._versions is not None and self._grad_versions() != self._versions:
-            self.note(CHANGED)
+        versions = self._versions
+        if versions is None:
+            return
+        # Between units a few tell: whatever runs there runs over all of them.
+        for column in self._few:
+            if _version(self._parameters[column].grad) != versions[column]:
+                self.note(CHANGED)
+                return
 
     def at_first_gradient(self, left_out: Collection[int] = ()) -> None:
         """Look when the update's first gradient is made: nothing may be there.
@@ -128,8 +136,11 @@ class Integrity:
             self.note(CHANGED)
 
     def _grad_versions(self) -> list[int | None]:
-        grads = (parameter.grad for parameter in self._parameters)
-        return [None if g is None else g._version for g in grads]  # pyright: ignore[reportPrivateUsage]
+        return [_version(parameter.grad) for parameter in self._parameters]
+
+
+def _version(gradient: Tensor | None) -> int | None:
+    return None if gradient is None else gradient._version  # pyright: ignore[reportPrivateUsage]
 
 
 def _local(gradient: Tensor) -> Tensor:

@@ -138,14 +138,21 @@ def write_square(gradient: Tensor, cell: Tensor) -> None:
         gradient: Any shape, layout and precision.
         cell: Its precision is that of the sum.
     """
-    gradient = gradient.detach()
+    try:
+        # Nearly always that is all, and this is the inner loop.
+        if gradient.dtype == cell.dtype and gradient.is_contiguous():
+            flat = gradient.view(-1)
+            torch.dot(flat, flat, out=cell)
+            return
+    except RuntimeError:  # sparse, on another device, or with a graph of its own
+        pass
+    _write_any_square(gradient.detach(), cell)
+
+
+def _write_any_square(gradient: Tensor, cell: Tensor) -> None:
+    """Put the squared norm of a gradient of another layout, precision or place."""
     if gradient.is_sparse:
         gradient = gradient.coalesce().values()
-    alike = (gradient.dtype, gradient.device) == (cell.dtype, cell.device)
-    if alike and gradient.is_contiguous():
-        flat = gradient.view(-1)
-        torch.dot(flat, flat, out=cell)
-        return
     # Half precision would overflow or lose the sum; other layouts need no copy here.
     wide = torch.float64 if gradient.dtype == torch.float64 else torch.float32
     cell.copy_(torch.linalg.vector_norm(gradient, dtype=wide).square())

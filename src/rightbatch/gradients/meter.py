@@ -160,14 +160,15 @@ class NoiseMeter:
             InputError: `examples` or `weight` is not positive, or the meter is closed.
         """
         who = "NoiseMeter.unit"
-        _checks.positive(who, "examples", examples)
+        if type(examples) is not int or examples < 1:
+            _checks.positive(who, "examples", examples)
         if weight is not None:
             _checks.positive(who, "weight", weight)
-        self._check_open(who)
         self._waiting += examples
-        if not self._sensor.is_on:
-            return _IDLE
-        return UnitBlock(self._sensor, Unit(examples=examples, weight=weight))
+        if self._sensor.is_on:
+            return UnitBlock(self._sensor, Unit(examples, weight))
+        self._check_open(who)
+        return _IDLE
 
     def update(self, *, grad_scale: float = 1.0) -> None:
         """Read the update: after its last backward, before clipping and unscaling.
@@ -393,7 +394,9 @@ class NoiseMeter:
         if not (sums.is_finite and math.isfinite(part.total)):
             self._averages[name] = average.skip()
             return
-        moments = sums.scaled(factor).moments(part.total * factor**2)
+        if factor != 1:
+            sums = sums.scaled(factor)
+        moments = sums.moments(part.total * factor**2)
         elapsed = max(sums.examples, elapsed)
         self._averages[name] = average.add(moments, sums.examples, elapsed=elapsed)
         if name == _TOTAL:

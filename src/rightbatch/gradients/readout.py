@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from rightbatch.errors import InputError
 from rightbatch.gradients.ledger import Table
@@ -13,8 +14,7 @@ from rightbatch.noise_scale import UnitSums
 _SAME = 1e-5
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """What one unit is besides its gradient.
 
     Args:
@@ -93,7 +93,12 @@ def read_update(
     norms = [0.0] * len(totals)
     for row, factor in zip(rows, _factors(update, shares), strict=True):
         norms = [a + factor * b for a, b in zip(norms, row, strict=True)]
-    head, base = _head(update, totals[0]), _base(update.units, shares).to_vector()
+    whole = _base(update.units, shares)
+    if replicas.num == 1:
+        check_alone(update)
+        pairs = zip(totals, norms, strict=True)
+        return [PartSums(_with_norms(whole, n), t) for t, n in pairs], examples
+    head, base = _head(update, totals[0]), whole.to_vector()
     mine = iter([*head, examples, *base, *totals, *norms])
     summed = iter(replicas.sum(list(mine)))
 
@@ -108,7 +113,7 @@ def read_update(
     once = 1.0 if replicas.sharded else 1 / replicas.num
     pairs = zip(take(len(totals)), take(len(norms)), strict=True)
     found = [
-        PartSums(replace(whole, norms=norm * share), total * once)
+        PartSums(_with_norms(whole, norm * share), total * once)
         for total, norm in pairs
     ]
     return found, elapsed
@@ -129,7 +134,7 @@ def check_alone(update: Update) -> None:
     if any(unit.weight is not None for unit in update.units):
         base = _base(update.units, _weights(update.units))
         # Of no use, it would spoil the updates read with it: found out now.
-        replace(base, norms=1.0).moments(0.0)
+        _with_norms(base, 1.0).moments(0.0)
 
 
 def _head(update: Update, total: float) -> list[float]:
@@ -178,6 +183,17 @@ def _base(units: Sequence[Unit], shares: Sequence[float]) -> UnitSums:
     )
 
 
+def _with_norms(sums: UnitSums, norms: float) -> UnitSums:
+    return UnitSums(
+        num_units=sums.num_units,
+        examples=sums.examples,
+        weight=sums.weight,
+        norms=norms,
+        inverse=sums.inverse,
+        square=sums.square,
+    )
+
+
 def _check(update: Update, summed: Sequence[float], replicas: Replicas) -> None:
     who = "NoiseMeter.update"
     problems, told, count, squared, total, total_squared, missing, missed = summed
@@ -187,8 +203,6 @@ def _check(update: Update, summed: Sequence[float], replicas: Replicas) -> None:
             f"{who}: another replica could not read its gradients.",
             "its own error says why",
         )
-    if replicas.num == 1:
-        return
     if told and round(told) != replicas.num:
         raise InputError(
             f"{who}: `weight` must be given on every replica or on none, got it on "

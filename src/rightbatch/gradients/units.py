@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -57,7 +56,7 @@ class LeafHooks:
             return
         for column, parameter in enumerate(self._parameters):
             if parameter.requires_grad:
-                hook = self._hook(column, parameter)
+                hook = self._hook(column)
                 self._handles.append(parameter.register_hook(hook))
 
     def detach(self) -> None:
@@ -88,27 +87,17 @@ class LeafHooks:
             return bool(came), None
         return True, next(column for column in came if came.count(column) > 1)
 
-    def _hook(self, column: int, parameter: nn.Parameter) -> Hook:
-        ledger, dot = self._ledger, torch.dot
-        quick = parameter.dtype in (torch.float32, torch.float64)
+    def _hook(self, column: int) -> Hook:
+        ledger = self._ledger
 
         def read(gradient: Tensor) -> None:
-            nonlocal quick
             if self._came is None:
                 return
             if self._is_first:
                 self._is_first = False
                 self._on_first()
             self._came.append(column)
-            if quick:
-                # In nearly every case that is all, and this is the inner loop.
-                try:
-                    flat = gradient.view(-1)
-                    dot(flat, flat, out=ledger.cells[column])
-                except RuntimeError:
-                    quick = False
-            if not quick:
-                write_square(gradient, ledger.cells[column])
+            write_square(gradient, ledger.cells[column])
 
         return read
 
@@ -130,7 +119,7 @@ class LeafHooks:
                 gathered = module.get_parameter(name)
                 if id(gathered) not in self._hooked and gathered.requires_grad:
                     self._hooked.add(id(gathered))
-                    hook = self._hook(column, gathered)
+                    hook = self._hook(column)
                     self._handles.append(gathered.register_hook(hook))
 
         return watch
