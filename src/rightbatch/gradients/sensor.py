@@ -173,7 +173,7 @@ class Sensor:
             if self._looks_closely and not self._units:
                 made = self.examples.made
             unit = unit.with_known(self.examples.num_read(unit.examples))
-        if not came:
+        if not came and not self.examples.problem:
             self._integrity.note(_NOTHING_CAME)
         self._units.append(unit)
         self.sizes.add(unit.examples)

@@ -140,6 +140,8 @@ class ExampleHooks:
             self.made = self._squares_made()
         if self._came and (self._passes or not self._is_checked):
             self._read_captured(examples)
+        if not self._coverage.entries:
+            self._note_that_none_is_read()
         self._passes.clear()
         self._gradients.clear()
         return self._came
@@ -413,13 +415,14 @@ class ExampleHooks:
         if not self._is_checked:
             for column in self._gradients.keys() - passes.keys() - set(self.left_out):
                 self._leave_out(column, "used outside the layers that are read")
-        if not self._coverage.entries:
-            reasons = sorted(set(self._coverage.uncovered.values()))
-            self.problem = self.problem or (
-                "NoiseMeter.update: no parameter's gradient can be told apart by "
-                f"example: {'; '.join(reasons)}. | read units instead: source='units', "
-                "with two micro-batches or more"
-            )
+
+    def _note_that_none_is_read(self) -> None:
+        reasons = sorted(set(self._coverage.uncovered.values()))
+        self.problem = self.problem or (
+            "NoiseMeter.update: no parameter's gradient can be told apart by example: "
+            f"{'; '.join(reasons)}. | read units instead: source='units', with two "
+            "micro-batches or more"
+        )
 
     def _checked(self, column: int, uses: int, squares: Tensor, total: Tensor) -> str:
         """Return why a parameter cannot be read; "" where it can."""
