@@ -50,7 +50,7 @@ class Integrity:
         self._parameters = parameters
         self._replicas = replicas
         last = len(parameters) - 1
-        self._few = sorted({0, last // 2, last})
+        self._few = [parameters[column] for column in sorted({0, last // 2, last})]
         self._zeroes_in_place = False
         self.clear(looks_closely=True)
 
@@ -71,14 +71,8 @@ class Integrity:
 
     def before_unit(self) -> None:
         """Look before a unit: nothing may have changed since the last one."""
-        versions = self._versions
-        if versions is None:
-            return
-        # Between units a few tell: whatever runs there runs over all of them.
-        for column in self._few:
-            if _version(self._parameters[column].grad) != versions[column]:
-                self.note(CHANGED)
-                return
+        if self._versions is not None and self._grad_versions() != self._versions:
+            self.note(CHANGED)
 
     def at_first_gradient(self, left_out: Collection[int] = ()) -> None:
         """Look when the update's first gradient is made: nothing may be there.
@@ -118,7 +112,7 @@ class Integrity:
 
     def after_failure(self) -> None:
         """Look after a unit that raised: had its gradients come already?"""
-        before = self._versions or [None] * len(self._parameters)
+        before = self._versions or [None] * len(self._few)
         if self._grad_versions() != before:
             self.note(FAILED)
 
@@ -136,11 +130,12 @@ class Integrity:
             self.note(CHANGED)
 
     def _grad_versions(self) -> list[int | None]:
-        return [_version(parameter.grad) for parameter in self._parameters]
-
-
-def _version(gradient: Tensor | None) -> int | None:
-    return None if gradient is None else gradient._version  # pyright: ignore[reportPrivateUsage]
+        # A few tell: what runs there runs over all of them, and the first updates'
+        # numbers are compared for every one.
+        return [
+            None if (gradient := parameter.grad) is None else gradient._version  # pyright: ignore[reportPrivateUsage]
+            for parameter in self._few
+        ]
 
 
 def _local(gradient: Tensor) -> Tensor:

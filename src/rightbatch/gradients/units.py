@@ -44,6 +44,8 @@ class LeafHooks:
         self._hooked: set[int] = set()
         # Columns in the order their gradients came in this unit; None between units.
         self._came: list[int] | None = None
+        # As many as came, each once, in some unit before: parts would be more of them.
+        self._usual = 0
         self._is_first = False
         self._on_first = on_first
 
@@ -83,8 +85,11 @@ class LeafHooks:
             came in more than one part; None where each came whole.
         """
         came, self._came = self._came or [], None
-        if len(came) == len(set(came)):
+        if len(came) <= self._usual:
             return bool(came), None
+        if len(came) == len(set(came)):
+            self._usual = len(came)
+            return True, None
         return True, next(column for column in came if came.count(column) > 1)
 
     def _hook(self, column: int) -> Hook:
