@@ -13,7 +13,7 @@ from torch import Tensor
 CHUNK_NUMBERS = 2**22
 # A number written, squared and summed takes as long as this many multiplications of a
 # product of matrices: measured on one core (docs/log.md, 2026-11-30).
-_SECONDS_PER_NUMBER = 16
+_PRODUCTS_PER_NUMBER = 16
 
 
 def row_squares(rows: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def gram_is_cheaper(num_rows: int, num_in: int, num_out: int) -> bool:
         (False, True)
     """
     products = 2 * num_rows**2 * (num_in + num_out)
-    return products < _SECONDS_PER_NUMBER * num_in * num_out
+    return products < _PRODUCTS_PER_NUMBER * num_in * num_out
 
 
 def gram_has_fewer_products(num_rows: int, num_in: int, num_out: int) -> bool:
