@@ -242,12 +242,12 @@ def test_a_compiled_model_is_read_by_units():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = torch.compile(model, backend="aot_eager")
-        with NoiseMeter(compiled, every=2) as meter:
+        with NoiseMeter(compiled, every=2, parts="layers") as meter:
             for _ in range(3):
                 run_update(meter, compiled, x, y, [8, 8])
             truth = expected(model, x, y, [8, 8])
             assert measured(meter) == pytest.approx(truth, rel=1e-9)
-            assert list(meter._sensor._names)[0] == "0.weight"
+            assert list(meter.noise_scale.parts) == ["0", "2"]  # not "_orig_mod.0"
 
 
 def test_examples_of_a_compiled_model_are_refused():
@@ -300,7 +300,24 @@ def test_a_grad_scaler_needs_no_word_while_its_scale_is_constant():
             scaler.update()
 
 
-def test_several_optimizers_and_sparse_gradients_are_no_matter():
+def test_several_optimizers_are_no_matter():
+    model, (x, y) = net(), data(32)
+    optimizers = [torch.optim.SGD(model[i].parameters(), lr=0.1) for i in (0, 2)]
+    with NoiseMeter(model) as meter:
+        for _ in range(3):
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            truth = expected(model, x, y, [8] * 4)
+            for a, b in zip(x.split(8), y.split(8), strict=True):
+                with meter.unit(examples=8):
+                    (functional.cross_entropy(model(a), b) / 4).backward()
+            meter.update()
+            for optimizer in optimizers:
+                optimizer.step()
+            assert measured(meter) == pytest.approx(truth, rel=1e-9)
+
+
+def test_sparse_gradients_are_read():
     torch.manual_seed(0)
     model = nn.ModuleDict(
         {"table": nn.Embedding(9, 3, sparse=True), "head": nn.Linear(3, 2)}

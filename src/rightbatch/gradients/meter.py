@@ -132,6 +132,7 @@ class NoiseMeter:
         self._waiting = 0.0
         self._last: GradientMoments | None = None
         self._pending: list[_Pending] = []
+        self._columns = columns
         every_part = list(columns.values())
         self._sensor = Sensor(model, named, self._replicas, num_examples, every_part)
         self._sensor.use("units" if source == "auto" else source)
@@ -222,10 +223,11 @@ class NoiseMeter:
     def noise_scale(self) -> NoiseReading:
         """The noise scale as it stands, with interval, unit and what limits it."""
         self._settle()
-        size = self._dataset_size
+        size, missing = self._dataset_size, set(self._sensor.left_out)
         estimates = {
             name: average.noise_scale(dataset_size=size)
             for name, average in self._averages.items()
+            if name == _TOTAL or not missing.issuperset(self._columns[name])
         }
         source = self._sensor.source
         coverage, uncovered = self._sensor.coverage()

@@ -22,10 +22,12 @@ class NoiseReading:
         coverage: Share of the trainable parameters that were read.
         uncovered: Names of those that were not, with the reason.
         num_units: Units of the last update that was read.
-        num_skipped: Updates left out: their gradients were not finite, or it was still
-            being found out which parameters can be read.
+        num_skipped: Updates left out: their gradients were not finite, they had one
+            unit only among others with more, or it was still being found out which
+            parameters can be read.
         notes: What else to know, one sentence each.
-        parts: The same of each part of the parameters, where parts were asked for.
+        parts: The same of each part of the parameters, where parts were asked for and
+            something of them is read.
     """
 
     estimate: NoiseScaleEstimate

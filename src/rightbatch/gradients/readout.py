@@ -94,8 +94,7 @@ def read_update(
     for row, factor in zip(rows, _factors(update, shares), strict=True):
         norms = [a + factor * b for a, b in zip(norms, row, strict=True)]
     whole = _base(update.units, shares)
-    if replicas.num == 1:
-        check_alone(update)
+    if replicas.num == 1:  # checked when it was taken
         pairs = zip(totals, norms, strict=True)
         return [PartSums(_with_norms(whole, n), t) for t, n in pairs], examples
     head, base = _head(update, totals[0]), whole.to_vector()

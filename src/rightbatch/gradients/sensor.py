@@ -41,6 +41,12 @@ class Sensor:
         replicas: Who shares the gradient.
         num_examples: Examples of each pass whose norms are read; all when None.
         parts: Columns of each part, the whole first.
+
+    Attributes:
+        examples: What reads single examples.
+        source: What is read, as :class:`rightbatch.gradients.NoiseMeter` has it.
+        is_on: Whether the update under way is measured.
+        sizes: Examples of the units seen so far, each number once.
     """
 
     def __init__(
@@ -86,6 +92,11 @@ class Sensor:
             self.examples.use(source, sharded=self._replicas.sharded)
         self.source = source
 
+    @property
+    def left_out(self) -> Collection[int]:
+        """Columns of the parameters that are not read."""
+        return () if self.source == "units" else self.examples.left_out
+
     def coverage(self) -> tuple[float, dict[str, str]]:
         """Return the share of the parameters trained now that is read.
 
@@ -93,9 +104,7 @@ class Sensor:
             The share, and the names of those that are not read, with the reason.
         """
         known = {id(p): column for column, p in enumerate(self._parameters)}
-        missing: Collection[int] = ()
-        if self.source != "units":
-            missing = self.examples.left_out
+        missing = self.left_out
         read = trained = 0
         uncovered = {} if self.source == "units" else self.examples.uncovered
         for name, parameter in self._model.named_parameters():
@@ -195,11 +204,8 @@ class Sensor:
         self._integrity.before_reading()
         if self.examples.problem:
             self._integrity.note(self.examples.problem)
-        left_out: Collection[int] = ()
-        spoiled = False
-        if self.source != "units":
-            spoiled = self.examples.end_update()
-            left_out = self.examples.left_out
+        spoiled = self.source != "units" and self.examples.end_update()
+        left_out = self.left_out
         self._write_totals(left_out)
         table = self._ledger.take()
         problem = self._integrity.problem

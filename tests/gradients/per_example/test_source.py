@@ -106,7 +106,7 @@ def test_normalization_layers_alone_can_be_read():
     model, x, y, loss = network("transformer")
     parts = contributions(model, x, y, loss)
     truth = moments([p for n, p in parts.items() if n.startswith("norm")], len(x))
-    with NoiseMeter(model, "normalization") as meter:
+    with NoiseMeter(model, "normalization", parts="layers") as meter:
         for _ in range(2):
             step(meter, model, x, y, loss)
             assert meter.last_moments.grad_variance == pytest.approx(
@@ -118,6 +118,7 @@ def test_normalization_layers_alone_can_be_read():
         own / sum(p.numel() for p in model.parameters())
     )
     assert "normalization layers alone" in reading.notes[0]
+    assert set(reading.parts) == {"norm1", "norm2"}  # of the others nothing is read
 
 
 def test_a_model_without_normalization_cannot_be_read_by_it():
