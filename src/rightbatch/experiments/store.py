@@ -24,6 +24,7 @@ from rightbatch.experiments.database import (
     transaction,
 )
 from rightbatch.experiments.record import Run, TargetCrossing
+from rightbatch.experiments.train_record import TrainingRun, pack, unpack
 
 SCHEMA = 1
 # "rbat" in ASCII: tells our files from other programs' databases.
@@ -45,7 +46,16 @@ TABLES = (
         seconds REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL,
         device TEXT NOT NULL, versions TEXT NOT NULL,
         UNIQUE (session, batch_size, num_replicas, device))""",
+    """CREATE TABLE IF NOT EXISTS trainings (
+        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
+        policy TEXT NOT NULL, seed INTEGER NOT NULL, settings TEXT NOT NULL,
+        status TEXT NOT NULL, steps INTEGER NOT NULL, examples INTEGER NOT NULL,
+        loss REAL, seconds REAL NOT NULL, content BLOB NOT NULL,
+        versions TEXT NOT NULL, finished TEXT NOT NULL,
+        UNIQUE (session, policy, seed, settings))""",
 )
+# Of later making than the file's schema: a store without it is as one that holds none.
+_LATER_TABLES = frozenset({"trainings"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +180,30 @@ class RunStore:
         Raises:
             StoreError: The store cannot be written; what it held is kept.
         """
-        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return self._insert("runs", _row_of(run) | {"finished": finished})
+        return self._insert("runs", _row_of(run) | {"finished": _now()})
+
+    def add_training(self, run: TrainingRun) -> bool:
+        """Store a training run, unless the session has it; begins one if none was.
+
+        Returns:
+            Whether it was new.
+
+        Raises:
+            StoreError: The store cannot be written; what it held is kept.
+        """
+        row = {
+            "policy": run.policy,
+            "seed": run.seed,
+            "settings": json.dumps(dict(run.settings), sort_keys=True),
+            "status": run.status,
+            "steps": run.steps,
+            "examples": run.examples,
+            "loss": run.loss,
+            "seconds": run.seconds,
+            "content": pack(run),
+            "finished": _now(),
+        }
+        return self._insert("trainings", row)
 
     def add_timing(self, timing: StoredTiming) -> bool:
         """Store a timing, unless the session has it; begins a session if none was.
@@ -212,6 +244,41 @@ class RunStore:
         }
         rows = self._select("runs", filters, "batch_size, lr, seed, id DESC")
         return tuple(_run_of(row) for row in rows)
+
+    def trainings(
+        self,
+        *,
+        policy: str | None = None,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        session: int | None = None,
+    ) -> tuple[TrainingRun, ...]:
+        """Return the stored training runs that agree with every filter given.
+
+        Returns:
+            The latest session's first, and within one in the order they ended.
+
+        Raises:
+            StoreError: The store cannot be read, or a run in it.
+        """
+        same = None if settings is None else json.dumps(dict(settings), sort_keys=True)
+        filters = {
+            "policy": policy,
+            "seed": seed,
+            "settings": same,
+            "session": session,
+        }
+        rows = self._select("trainings", filters, "session DESC, id")
+        return tuple(
+            unpack(
+                row["content"],
+                policy=row["policy"],
+                seed=row["seed"],
+                settings=json.loads(row["settings"]),
+                status=row["status"],
+            )
+            for row in rows
+        )
 
     def timings(self, *, session: int | None = None) -> tuple[StoredTiming, ...]:
         """Return the stored timings, of one session or of all.
@@ -291,11 +358,21 @@ class RunStore:
     def _select(
         self, table: str, filters: Mapping[str, Any], order: str
     ) -> list[sqlite3.Row]:
+        if table in _LATER_TABLES and not self._has(table):
+            return []
         given = {name: value for name, value in filters.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "1"
         query = f"SELECT * FROM {table} WHERE {where} ORDER BY {order}"
         with in_words(self.path):
             return self._connection.execute(query, tuple(given.values())).fetchall()
+
+    def _has(self, table: str) -> bool:
+        with in_words(self.path):
+            found = self._connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
+                (table,),
+            ).fetchone()
+        return found is not None
 
 
 def versions() -> dict[str, str]:
@@ -313,6 +390,10 @@ def _version(package: str) -> str:
     except PackageNotFoundError:
         # Run from a source tree, without having been installed.
         return str(getattr(sys.modules.get(package), "__version__", "unknown"))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _row_of(run: Run) -> dict[str, Any]:
