@@ -62,3 +62,44 @@ def num_replicas(group: dist.ProcessGroup | None = None) -> int:
         1
     """
     return dist.get_world_size(group) if is_distributed() else 1
+
+
+def rank(group: dist.ProcessGroup | None = None) -> int:
+    """Return which replica this process is; 0 without a process group.
+
+    Example:
+        >>> rank()
+        0
+    """
+    return dist.get_rank(group) if is_distributed() else 0
+
+
+def all_min_numbers(
+    numbers: Sequence[float], group: dist.ProcessGroup | None = None
+) -> list[float]:
+    """Return the smallest of each number over the replicas, in one exchange.
+
+    Args:
+        numbers: Of this replica, as many on each.
+        group: The replicas; all processes when None.
+
+    Example:
+        >>> all_min_numbers([3, 1.5])
+        [3.0, 1.5]
+    """
+    values = torch.tensor(numbers, dtype=torch.float64, device=exchange_device(group))
+    if is_distributed():
+        dist.all_reduce(values, op=dist.ReduceOp.MIN, group=group)
+    return values.tolist()
+
+
+def exchange_device(group: dist.ProcessGroup | None = None) -> torch.device:
+    """Return where a process group exchanges tensors: this process's GPU for nccl.
+
+    Example:
+        >>> exchange_device()
+        device(type='cpu')
+    """
+    if is_distributed() and dist.get_backend(group) == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from rightbatch import sampler
 from rightbatch.errors import InputError
-from rightbatch.sampler import ExampleStream, chunks, whole
+from rightbatch.sampler import ExampleStream, chunks, examples, whole
 
 
 def numbered(length: int) -> TensorDataset:
@@ -63,7 +62,7 @@ def test_both_ways_through_a_data_set_give_the_same_examples():
 def test_every_epoch_holds_each_example_once_however_large_a_chunk(
     monkeypatch, chunk_bytes
 ):
-    monkeypatch.setattr(sampler, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(examples, "CHUNK_BYTES", chunk_bytes)
     rows = rows_of(ExampleStream(numbered(10), 0), [3] * 10)
     for epoch in range(3):
         assert sorted(rows[10 * epoch : 10 * epoch + 10]) == list(range(10))

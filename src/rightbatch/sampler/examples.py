@@ -8,13 +8,14 @@ into batches of 8, and a resume at another batch size is exact.
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from rightbatch._checks import positive_integer
 from rightbatch.errors import InputError
+from rightbatch.sampler.nesting import moved
+from rightbatch.sampler.order import Order
 
 # About this much is gathered at once: few gathers, and the views stay in cache.
 CHUNK_BYTES = 2**20
@@ -56,14 +57,14 @@ class ExampleStream:
         example_count: Callable[[Any], int] | None = None,
     ) -> None:
         self._dataset: Any = dataset
-        self._length = _length(dataset)
-        self._order = _Order(self._length, seed)
+        self._length = length_of_dataset(dataset)
+        self._order = Order(self._length, seed)
         self._collate: Callable[[list[Any]], Any] = collate or default_collate
         self._device = torch.device(device)
         self._example_count = example_count
         self._tensors: tuple[Tensor, ...] | None = None
         if collate is None and example_count is None:
-            self._tensors = _tensors_of(dataset, self._device)
+            self._tensors = tensors_of(dataset, self._device)
         if self._tensors is not None:
             row_bytes = sum(t.nbytes for t in self._tensors) / self._length
             # One epoch at most: each further one costs a permutation of its own.
@@ -122,11 +123,11 @@ class ExampleStream:
             items.append(item)
         self._items += len(items)
         self._examples += examples
-        return _moved(self._collate(items), self._device)
+        return moved(self._collate(items), self._device)
 
     def _batch_of(self, rows: Tensor) -> Any:
         items = [self._dataset[row] for row in rows.tolist()]
-        return _moved(self._collate(items), self._device)
+        return moved(self._collate(items), self._device)
 
     def _check(self, batch_size: int) -> None:
         positive_integer("ExampleStream", "batch_size", batch_size)
@@ -135,36 +136,6 @@ class ExampleStream:
                 f"ExampleStream: `batch_size` must be at most the data set's "
                 f"{self._length} examples, got {batch_size}."
             )
-
-
-class _Order:
-    """Which row comes at which position; each epoch is its own permutation."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self._length = length
-        self._seed = seed
-        self._epoch = -1
-        self._rows = torch.empty(0, dtype=torch.int64)
-
-    def take(self, position: int, count: int) -> Tensor:
-        """Return the rows at `position` and the `count` - 1 after it."""
-        parts: list[Tensor] = []
-        while count > 0:
-            epoch, start = divmod(position, self._length)
-            part = self._permutation(epoch)[start : start + count]
-            parts.append(part)
-            position += len(part)
-            count -= len(part)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            # A hash of both: seed + epoch would give seed 1 the orders of seed 0.
-            mixed = np.random.SeedSequence([self._seed, epoch]).generate_state(1)
-            generator = torch.Generator().manual_seed(int(mixed[0]))
-            self._rows = torch.randperm(self._length, generator=generator)
-            self._epoch = epoch
-        return self._rows
 
 
 def whole(
@@ -183,7 +154,9 @@ def whole(
         >>> whole(TensorDataset(torch.arange(3), torch.ones(3)))
         (tensor([0, 1, 2]), tensor([1., 1., 1.]))
     """
-    return chunks(dataset, _length(dataset), collate=collate, device=device)[0]
+    return chunks(dataset, length_of_dataset(dataset), collate=collate, device=device)[
+        0
+    ]
 
 
 def chunks(
@@ -215,10 +188,10 @@ def chunks(
         >>> chunks(TensorDataset(torch.arange(3)), 2, order=[2, 1, 0])
         ((tensor([2, 1]),), (tensor([0]),))
     """
-    length = _length(dataset)
+    length = length_of_dataset(dataset)
     size = positive_integer("chunks", "chunk_size", chunk_size)
     rows = torch.arange(length) if order is None else torch.as_tensor(order)
-    tensors = _tensors_of(dataset, torch.device(device)) if collate is None else None
+    tensors = tensors_of(dataset, torch.device(device)) if collate is None else None
     if tensors is not None:
         if order is not None:
             tensors = tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
@@ -226,21 +199,37 @@ def chunks(
     items: Any = dataset
     join: Callable[[list[Any]], Any] = collate or default_collate
     return tuple(
-        _moved(join([items[row] for row in part.tolist()]), torch.device(device))
+        moved(join([items[row] for row in part.tolist()]), torch.device(device))
         for part in rows.split(size)
     )
 
 
-def _length(dataset: Dataset[Any]) -> int:
+def length_of_dataset(dataset: Dataset[Any]) -> int:
+    """Return how many items a map-style data set holds.
+
+    Raises:
+        InputError: It is empty, or does not know its length.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(
+            f"the data set must have a length and items by number, got "
+            f"{type(dataset).__name__}.",
+            "BatchStream takes any iterable of batches",
+        )
     length = len(cast(Sized, dataset))
     if length == 0:
         raise InputError("ExampleStream: the data set is empty.")
     return length
 
 
-def _tensors_of(
+def tensors_of(
     dataset: Dataset[Any], device: torch.device
 ) -> tuple[Tensor, ...] | None:
+    """Return the tensors of a ``TensorDataset`` on a device; None for other data sets.
+
+    Raises:
+        InputError: One of them holds NaN.
+    """
     tensors: tuple[Tensor, ...] | None = getattr(dataset, "tensors", None)
     if tensors is None:
         return None
@@ -255,17 +244,3 @@ def _tensors_of(
                 "clean or drop such rows",
             )
     return tuple(tensor.to(device) for tensor in tensors)
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        mapping = cast(dict[Any, Any], batch)
-        return {key: _moved(value, device) for key, value in mapping.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_moved(part, device) for part in cast(Any, batch)))
-    if isinstance(batch, (list, tuple)):
-        parts = cast(Sequence[Any], batch)
-        return type(batch)(_moved(part, device) for part in parts)  # pyright: ignore
-    return batch
