@@ -37,8 +37,10 @@ from rightbatch.reporting.formats import (
 )
 from rightbatch.reporting.marks import Chart
 from rightbatch.reporting.noise_figures import noise_charts
+from rightbatch.reporting.replay_figures import replay_charts
 from rightbatch.reporting.tables import verification_sheet
 from rightbatch.reporting.trade_figures import trade_charts
+from rightbatch.reporting.train_figures import train_charts
 
 Document = Mapping[str, Any]
 
@@ -61,6 +63,8 @@ def charts(document: Document) -> list[Chart]:
         return cluster_charts(document)
     if field(document, "command") == "noise":
         return noise_charts(document)
+    if field(document, "command") in ("train", "replay"):
+        return [*train_charts(document), *replay_charts(document)]
     fits = entries(document, "convergence") or entries(document, "workloads")
     plan, unit = entries(document, "optimal"), unit_of(fits[-1] if fits else None)
     series = entries(document, "seconds_to_target")

@@ -24,6 +24,8 @@ _COMMANDS = {
     "runs": ("runs",),
     "cluster": ("best",),
     "noise": ("measurements",),
+    "train": ("trained",),
+    "replay": ("replays",),
 }
 
 

@@ -34,6 +34,7 @@ from rightbatch.reporting.page import (
     words,
 )
 from rightbatch.reporting.sheet import Sheet
+from rightbatch.reporting.train_sections import train_sections
 
 Document = Mapping[str, Any]
 
@@ -134,6 +135,7 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     yield panel
     yield section("Figures", [figure(chart) for chart in made])
     yield from noise_sections(document)
+    yield from train_sections(document)
     loss_laws, definitions = tables.loss_law_sheet(fits), definitions_sheet(fits)
     yield section(
         "Fitted laws",
