@@ -187,6 +187,16 @@ class MicroBatchStream:
         return self._deal.num_replicas
 
     @property
+    def device(self) -> torch.device:
+        """Where batches are put."""
+        return torch.device(self._loading.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are put."""
+        return torch.device(self._loading.device)
+
+    @property
     def granule(self) -> int:
         """What a batch size is best a multiple of: a micro-batch for each replica."""
         return self._deal.granule
