@@ -77,6 +77,15 @@ CLOCK = ("step", "examples", "batch_size", "num_replicas")
 OBSERVABLE = frozenset(one.name for one in fields(Observation)) - frozenset(CLOCK)
 """Fields of an observation that a policy can need."""
 
+UNBOUNDED = 2.0**53
+"""The wish for as many examples as can be served, where a formula has no end.
+
+A number and not infinity, so that every wish can be rounded, counted and written down;
+past it floats no longer tell one whole number from the next. Whoever caps a wish serves
+the cap; whoever divides by one (:class:`~rightbatch.policies.SpillToLr`) knows that it
+is no measurement.
+"""
+
 
 class Decision(NamedTuple):
     """What a policy asks of the next update.
@@ -113,6 +122,59 @@ class Policy(Protocol[State]):
     def update(self, state: State, seen: Observation) -> tuple[Decision, State]:
         """Return the decision for the next update, and the memory from now on."""
         ...
+
+
+class Sparing(Protocol):
+    """A policy that says, ahead of each call, which of its needs it will look at.
+
+    An optional part of the contract, read through :func:`needs_now`. A policy that
+    holds its batch size for twenty updates needs the loss at one of them.
+    """
+
+    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
+        """Return what `update` will look at when asked next with this state.
+
+        Args:
+            state: The memory that `update` will be given.
+            seen: The clock, and of the rest at most `dataset_size`, `epoch`, `tokens`
+                and `seconds`: what costs nothing to know.
+
+        Returns:
+            Names of observed fields, among those of `needs`.
+        """
+        ...
+
+
+def needs_now(policy: Policy[State], state: State, seen: Observation) -> frozenset[str]:
+    """Return what a policy will look at in its very next call, beside the clock.
+
+    Whatever is not named may be None in the observation it is then asked with.
+
+    Args:
+        policy: Who will be asked.
+        state: Its memory.
+        seen: What is known without measuring.
+
+    Returns:
+        Names of :data:`OBSERVABLE`: all the policy needs, or fewer where it is
+        :class:`Sparing`.
+
+    Example:
+        >>> from rightbatch.policies import AdaDamp, Dwell
+        >>> policy = Dwell(AdaDamp(initial_batch_size=8), updates=20)
+        >>> start = Observation(step=0, examples=0, batch_size=0, eval_loss=2.0)
+        >>> sorted(needs_now(policy, policy.init(), start))
+        ['eval_loss']
+        >>> _, state = policy.update(policy.init(), start)
+        >>> later = Observation(step=1, examples=8, batch_size=8)
+        >>> sorted(needs_now(policy, state, later))
+        []
+    """
+    # Not isinstance: on a protocol it takes longer than most policies, every update.
+    asked: Any = policy
+    if hasattr(asked, "needs_now"):
+        return OBSERVABLE & asked.needs_now(state, seen)
+    return OBSERVABLE & policy.needs
 
 
 def policy_name(policy: Policy[Any]) -> str:
