@@ -5,12 +5,18 @@ from rightbatch.timing.communication import (
     measure_comm,
     ring_communication,
 )
-from rightbatch.timing.steps import StepTiming, StepTimings, measure_step_times
+from rightbatch.timing.steps import (
+    StepTiming,
+    StepTimings,
+    is_out_of_memory,
+    measure_step_times,
+)
 
 __all__ = [
     "CommTiming",
     "StepTiming",
     "StepTimings",
+    "is_out_of_memory",
     "measure_comm",
     "measure_step_times",
     "ring_communication",

@@ -309,17 +309,30 @@ class _Clock:
 
 def _out_of_memory(error: Exception, batch_size: int) -> str:
     """Return the reason to stop; any other error goes on its way."""
-    text = str(error)
-    # The CPU's allocator raises a bare RuntimeError.
-    if (
-        not isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        and "allocate memory" not in text
-    ):
+    if not is_out_of_memory(error):
         raise error
+    text = str(error)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     reason = text.strip().split("\n", maxsplit=1)[0] or type(error).__name__
     return f"batch size {batch_size} does not fit in memory: {reason.rstrip('.')}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out.
+
+    Args:
+        error: Anything that was raised.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes"))
+        (True, False)
+    """
+    # The CPU's allocator raises a bare RuntimeError.
+    said = ("allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    )
 
 
 def _servable(workload: Workload, batch_sizes: Sequence[int]) -> list[int]:
