@@ -61,6 +61,27 @@ class Loading:
     rank: int | None = None
     num_replicas: int | None = None
 
+    def check(self, micro_batch_size: int) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            InputError: A number is out of range, `join` is none of the three, or
+                `largest_pass` is below the micro-batch size.
+        """
+        who = "Loading"
+        _checks.one_of(who, "join", self.join, JOINS)
+        _checks.nonnegative(who, "num_workers", self.num_workers)
+        _checks.positive_integer(who, "prefetch_factor", self.prefetch_factor)
+        if self.largest_pass is None:
+            return
+        _checks.positive_integer(who, "largest_pass", self.largest_pass)
+        if self.largest_pass < micro_batch_size:
+            raise InputError(
+                f"{who}: `largest_pass` must be at least the micro-batch size "
+                f"{micro_batch_size}, got {self.largest_pass}.",
+                "take a smaller micro-batch",
+            )
+
     def dealing(self, micro_batch_size: int) -> Dealing:
         """Return which positions of the stream are whose.
 
@@ -115,8 +136,8 @@ class MicroBatchStream:
 
     Raises:
         InputError: The data set is empty or has no length, one of its tensors holds
-            NaN, a size is not positive, or a micro-batch for each replica is more than
-            the data set.
+            NaN, a size is not positive, `largest_pass` is below the micro-batch size,
+            or a micro-batch for each replica is more than the data set.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -148,8 +169,8 @@ class MicroBatchStream:
                 f"got {self.granule}.",
                 "take a smaller micro-batch",
             )
+        loading.check(size)
         _checks.one_of(WHO, "tail", tail, TAILS)
-        _checks.one_of("Loading", "join", loading.join, JOINS)
         self._tail: Tail = tail
         self._loading = loading
         self._delivery = loading.delivery
@@ -192,30 +213,23 @@ class MicroBatchStream:
         return torch.device(self._loading.device)
 
     @property
-    def device(self) -> torch.device:
-        """Where batches are put."""
-        return torch.device(self._loading.device)
-
-    @property
     def granule(self) -> int:
         """What a batch size is best a multiple of: a micro-batch for each replica."""
         return self._deal.granule
 
     @property
     def largest_pass(self) -> int | None:
-        """Examples of one replica in one forward pass at most; None for any."""
+        """Examples of one replica in one forward pass at most; None for any.
+
+        May be set at any time, below the micro-batch size too: micro-batches are then
+        cut, after an update that ran out of memory.
+        """
         return self._largest_pass
 
     @largest_pass.setter
     def largest_pass(self, value: int | None) -> None:
         if value is not None:
             value = _checks.positive_integer(WHO, "largest_pass", value)
-            if value < self.micro_batch_size:
-                raise InputError(
-                    f"{WHO}: `largest_pass` must be at least the micro-batch size "
-                    f"{self.micro_batch_size}, got {value}.",
-                    "take a smaller micro-batch",
-                )
         self._largest_pass = value
         self._forget()
 
