@@ -6,14 +6,9 @@ from typing import Any
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.policies.contract import Policy
-from rightbatch.policies.entries import (
-    ENTRIES,
-    Given,
-    Parameter,
-    PolicyContext,
-    PolicyEntry,
-)
+from rightbatch.policies.entries import ENTRIES
 from rightbatch.policies.hysteresis import Dwell, OnlyIfSure, Wait
+from rightbatch.policies.making import Given, Parameter, PolicyContext, PolicyEntry
 from rightbatch.policies.wrappers import Clip, SpillToLr
 
 __all__ = [
