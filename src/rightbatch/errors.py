@@ -10,7 +10,9 @@
     │   └── StoreMismatchError      2  the store belongs to something else
     ├── WorkloadFailedError         1  the workload's own function raised
     ├── StoreError                  1  the store cannot be written or read
+    ├── ReplicaError                1  a replica died, raised or never started
     ├── NotReachedError             3  the target was not reached, or nothing fits
+    │   └── DivergedError           3  training is lost; the last good state is back
     └── InterruptedRunError       130  Ctrl-C; what was finished is kept
 
 A message says who, which argument, the rule, the value, and then the way out:
@@ -61,10 +63,18 @@ class StoreError(RightbatchError):
     """The store cannot be written or read; what it held is kept."""
 
 
+class ReplicaError(RightbatchError):
+    """A replica died, raised or never started; the others end with this."""
+
+
 class NotReachedError(RightbatchError):
     """The target was not reached, or nothing fits; says what came nearest."""
 
     exit_code = 3
+
+
+class DivergedError(NotReachedError):
+    """The loss is lost; model and optimizer are back where it was still sane."""
 
 
 class InterruptedRunError(RightbatchError):

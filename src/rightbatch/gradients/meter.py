@@ -267,6 +267,24 @@ class NoiseMeter:
         self._waiting = 0.0
         self._last = None
 
+    def remember(self, examples: float) -> None:
+        """Set how many examples the averages remember, from the next update on.
+
+        For a run whose batch grows: 200 updates of the first size are soon too few.
+
+        Args:
+            examples: The new horizon.
+
+        Raises:
+            InputError: It is not positive.
+        """
+        _checks.positive("NoiseMeter.remember", "examples", examples)
+        self._settle()
+        self._wants_auto_horizon = self._auto_horizon = False
+        self._averages = {
+            name: replace(one, horizon=examples) for name, one in self._averages.items()
+        }
+
     # Life -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -275,6 +293,8 @@ class NoiseMeter:
         return {
             "source": self._sensor.source,
             "num_updates": self._num_updates,
+            "waiting": self._waiting,
+            "learned": self._sensor.examples.learned(),
             "averages": {n: one.state_dict() for n, one in self._averages.items()},
         }
 
@@ -287,7 +307,7 @@ class NoiseMeter:
             InputError: It is of a meter of other parts, or is no such state.
         """
         who = "NoiseMeter.load_state_dict"
-        for key in ("source", "num_updates", "averages"):
+        for key in ("source", "num_updates", "waiting", "learned", "averages"):
             if key not in state:
                 raise InputError(f"{who}: the state lacks {key!r}.")
         _checks.one_of(who, "source", state["source"], SOURCES[1:])
@@ -304,12 +324,14 @@ class NoiseMeter:
             known = {n: replace(one, horizon=memory) for n, one in known.items()}
         self._averages = known
         self._num_updates = int(state["num_updates"])
-        self._waiting = 0.0
+        self._waiting = float(state["waiting"])
         self._pending.clear()
         self._sensor.clear()
         self._sensor.switch(on=False)
         if self._source == "auto":
             self._sensor.use(state["source"])
+        if self._sensor.source != "units" and state["source"] != "units":
+            self._sensor.examples.recall(state["learned"])
         self._sensor.switch(on=self._num_updates % self._every == 0)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -90,6 +91,26 @@ class Coverage:
     def is_shared(self, entry: Entry) -> bool:
         """Return whether any of a layer's parameters serves more than once."""
         return not self.shared.isdisjoint(entry.columns.values())
+
+    def learned(self) -> dict[str, Any]:
+        """Return what the slow way found out, as plain values for a checkpoint."""
+        return {
+            "uncovered": {str(column): why for column, why in self.uncovered.items()},
+            "shared": sorted(self.shared),
+            "by_rows": [min(e.columns.values()) for e in self.entries if e.is_by_rows],
+        }
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Take over what :meth:`learned` returned, of the same model.
+
+        Args:
+            learned: From a checkpoint.
+        """
+        for column, reason in learned["uncovered"].items():
+            self.leave_out(int(column), reason)
+        self.shared = set(learned["shared"])
+        for entry in self.entries:
+            entry.is_by_rows = min(entry.columns.values()) in learned["by_rows"]
 
 
 def coverage_of(

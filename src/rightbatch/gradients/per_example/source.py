@@ -104,6 +104,18 @@ class ExampleHooks:
         """Return of how many examples of a pass the norms are read."""
         return examples if self._most is None else min(examples, self._most)
 
+    def learned(self) -> dict[str, Any]:
+        """Return what was found out of the model, and when to look again."""
+        return {**self._coverage.learned(), "checked_for": self._updates_checked_for}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Take over what :meth:`learned` returned: a resumed run reads as it did.
+
+        The slow way gives the same numbers but for their last digits.
+        """
+        self._coverage.recall(learned)
+        self._updates_checked_for = learned["checked_for"]
+
     @property
     def _is_checked(self) -> bool:
         return self._updates_checked_for > 0

@@ -1,0 +1,122 @@
+"""What a policy is told before an update: the clock, and what it asked to know."""
+
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+from rightbatch.controller.sensing import NoiseSensor, Sensing
+from rightbatch.policies import Observation, Policy, needs_now
+from rightbatch.sampler import MicroBatchStream
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the last update left behind; all a resumed run has to know of it."""
+
+    step: int = 0
+    batch_size: int = 0
+    lr: float | None = None
+    batch_loss: float | None = None
+    batch_grad_sq_norm: float | None = None
+    inner_product_variance: float | None = None
+    tokens: float = 0.0
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, for a checkpoint."""
+        return asdict(self)
+
+
+class Observer:
+    """Makes the observations of one policy, measuring only what it looks at.
+
+    Args:
+        policy: Who asks.
+        needs: What it looks at beside the clock.
+        sensing: How losses are evaluated.
+        stream: The position.
+        noise: The noise meter; None where nobody needs it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy[Any],
+        needs: frozenset[str],
+        sensing: Sensing,
+        stream: MicroBatchStream,
+        noise: NoiseSensor | None,
+    ) -> None:
+        self._policy, self._needs, self._sensing = policy, needs, sensing
+        self._stream, self._noise = stream, noise
+        # Most policies look at the same fields at each update: nothing to find out.
+        self._is_sparing = hasattr(policy, "needs_now")
+        self.seconds = 0.0
+        self.eval_loss: float | None = None
+
+    def observe(self, memory: Memory, state: Any, num_replicas: int) -> Observation:
+        """Return what the policy may know now.
+
+        Args:
+            memory: Of the last update.
+            state: The policy's.
+            num_replicas: Who share the batch.
+
+        Returns:
+            The observation; what the policy does not look at is None.
+        """
+        self.eval_loss = None
+        looks = self._needs
+        if self._is_sparing:
+            clock = self._with(memory, num_replicas, _SPARING)
+            looks = needs_now(self._policy, state, clock)
+        if "inner_product_variance" in looks:
+            self._measure_inner_products(memory)
+        return self._with(memory, num_replicas, looks)
+
+    def _with(
+        self, memory: Memory, num_replicas: int, looks: frozenset[str]
+    ) -> Observation:
+        stream = self._stream
+        told: dict[str, Any] = {name: self._read(name, memory) for name in looks}
+        return Observation(
+            step=memory.step,
+            examples=stream.examples,
+            batch_size=memory.batch_size,
+            num_replicas=num_replicas,
+            **told,
+        )
+
+    def _read(self, name: str, memory: Memory) -> Any:
+        match name:
+            case "epoch":
+                return self._stream.epoch if self._stream.dataset_size else None
+            case "dataset_size":
+                return self._stream.dataset_size
+            case "eval_loss":
+                return self._evaluate()
+            case "moments":
+                return None if self._noise is None else self._noise.moments
+            case "noise_scale":
+                return None if self._noise is None else self._noise.interval
+            case _:
+                return getattr(memory, name)
+
+    def _evaluate(self) -> float | None:
+        evaluate = self._sensing.evaluate
+        if evaluate is None:
+            return None
+        begin = perf_counter()
+        self.eval_loss = float(evaluate())
+        self.seconds += perf_counter() - begin
+        return self.eval_loss
+
+    def _measure_inner_products(self, memory: Memory) -> None:
+        measure = self._sensing.inner_product_variance
+        if measure is None or memory.step % self._sensing.every:
+            return
+        begin = perf_counter()
+        memory.inner_product_variance = float(measure())
+        self.seconds += perf_counter() - begin
+
+
+_SPARING = frozenset({"epoch", "dataset_size", "tokens", "seconds"})

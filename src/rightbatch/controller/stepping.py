@@ -1,0 +1,103 @@
+"""The step itself: clipped, at the learning rate that goes with the batch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from rightbatch.controller.acting import Acting, Follower, ScheduleClock
+
+
+class StepTaken(NamedTuple):
+    """What a step was made with.
+
+    Args:
+        lr: Learning rate of the first group, all factors in it.
+        grad_sq_norm: Squared norm of the gradient before clipping; None where nobody
+            asked.
+    """
+
+    lr: float
+    grad_sq_norm: float | None
+
+
+class Stepper:
+    """Makes the steps of one optimizer, and moves the user's schedule along.
+
+    Args:
+        optimizer: Whose.
+        follower: Changes its settings while the step is made.
+        acting: Scheduler, mixed precision, clipping.
+        wants_norm: Whether somebody looks at the norm of the gradient.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        follower: Follower,
+        acting: Acting,
+        *,
+        wants_norm: bool,
+    ) -> None:
+        self._optimizer, self._follower, self._acting = optimizer, follower, acting
+        self._wants_norm = wants_norm
+        scheduler = acting.scheduler
+        self.clock = None if scheduler is None else ScheduleClock(scheduler)
+
+    def step(
+        self,
+        batch_size: int,
+        noise_scale: float | None,
+        lr_factor: float,
+        closure: Callable[[], Tensor] | None,
+    ) -> StepTaken:
+        """Make a step.
+
+        Args:
+            batch_size: Of the update.
+            noise_scale: As known, for the rule.
+            lr_factor: Of the policy.
+            closure: For an optimizer that asks for the loss again.
+
+        Returns:
+            What it was made with.
+        """
+        with self._follower.applied(batch_size, noise_scale, lr_factor) as lr:
+            norm = None
+            if closure is not None:
+                self._optimizer.step(closure)  # pyright: ignore
+            else:
+                norm = self._plain()
+        if self.clock is not None:
+            self.clock.advance(self._follower.progress(batch_size, noise_scale))
+        return StepTaken(lr, norm)
+
+    def _plain(self) -> float | None:
+        scaler, limit = self._acting.scaler, self._acting.max_grad_norm
+        norm = None
+        if limit is not None or self._wants_norm:
+            if scaler is not None:
+                scaler.unscale_(self._optimizer)
+            norm = self._clipped(limit)
+        if scaler is None:
+            self._optimizer.step()
+        else:
+            scaler.step(self._optimizer)
+            scaler.update()
+        return norm
+
+    def _clipped(self, limit: float | None) -> float | None:
+        parameters = [
+            parameter
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if limit is not None:
+            total: Any = nn.utils.clip_grad_norm_(parameters, limit)
+        else:
+            total = nn.utils.get_total_norm([p.grad for p in parameters])
+        if hasattr(total, "full_tensor"):
+            total = total.full_tensor()
+        return float(total) ** 2 if self._wants_norm else None
