@@ -199,7 +199,7 @@ def test_a_state_of_another_meter_is_refused():
     one, other = NoiseMeter(net()), NoiseMeter(net(), parts="layers")
     with pytest.raises(ValueError, match="a meter with other `parts`"):
         other.load_state_dict(one.state_dict())
-    with pytest.raises(ValueError, match="the state lacks 'averages'"):
+    with pytest.raises(ValueError, match="the state lacks 'waiting'"):
         one.load_state_dict({"source": "units", "num_updates": 0})
     with pytest.raises(ValueError, match="update: `grad_scale` must be positive"):
         one.update(grad_scale=0)
