@@ -16,6 +16,7 @@ from rightbatch.policies import (
     Observation,
     ask,
     check_policy,
+    needs_now,
     policy_name,
 )
 
@@ -125,3 +126,18 @@ def test_a_number_in_place_of_a_policy_is_refused():
 
 def test_a_policy_is_called_by_its_class():
     assert policy_name(Constant(batch_size=2)) == "Constant"
+
+
+def test_what_a_policy_looks_at_next_is_all_it_needs_unless_it_says_less():
+    policy = Says(None, needs={"step", "eval_loss"})
+    assert needs_now(policy, 0, START) == {"eval_loss"}
+
+    @dataclass(frozen=True)
+    class Sparse(Says):
+        def needs_now(self, state, seen):
+            return frozenset({"eval_loss"} if seen.step % 2 else ())
+
+    sparse = Sparse(None, needs=frozenset({"eval_loss"}))
+    later = dataclasses.replace(START, step=1)
+    assert needs_now(sparse, 0, START) == frozenset()
+    assert needs_now(sparse, 0, later) == {"eval_loss"}

@@ -92,9 +92,9 @@ def test_padadamp_is_a_line_in_updates():
 
 @given(
     first=st.floats(1, 100),
-    more=st.floats(10, 1000),
-    epochs=st.floats(5, 50),
-    data=st.integers(20_000, 10**6),
+    more=st.floats(10, 100),
+    epochs=st.floats(2, 5),
+    data=st.integers(1000, 5000),
 )
 def test_the_rate_ends_at_the_largest_batch_after_the_epochs(first, more, epochs, data):
     last = first + more

@@ -89,7 +89,7 @@ def named_policy(
     entry = _find(name)
     _checks.positive(who, "initial_batch_size", initial_batch_size)
     largest = _largest(initial_batch_size, max_batch_size, context.dataset_size)
-    known = {**WRAPPER_PARAMETERS, **entry.parameters}
+    known = {**entry.parameters, **WRAPPER_PARAMETERS, **entry.parameters}
     values = {key: one.default for key, one in known.items()}
     if "dwell" not in entry.parameters:
         values["dwell"] = entry.dwell
@@ -154,9 +154,11 @@ def _read(
     values: dict[str, Any] = {}
     for place, part in enumerate(text.split(",") if text.strip() else []):
         key, equals, value = part.partition("=")
-        if not equals and place == 0 and entry.parameters:
-            key, value = next(iter(entry.parameters)), part
         key = key.strip().replace("-", "_")
+        # A value may have an equals sign of its own: wsd:tail=0.1.
+        is_bare = not (equals and key.isidentifier())
+        if is_bare and place == 0 and entry.parameters:
+            key, value = next(iter(entry.parameters)), part
         if key not in known:
             near = _checks.did_you_mean(key, list(known))
             raise InputError(
