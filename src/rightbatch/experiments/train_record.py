@@ -45,6 +45,7 @@ class TrainingRun:
         evaluations: In order, the first before any update.
         seconds_evaluating: Spent on them. The trace's clock leaves them out.
         policy_examples: Examples evaluated for the policy, apart from all others.
+        notes: What to know of it, one sentence each.
         details: Columns named as in :data:`DETAILS`, one value per update.
 
     Example:
@@ -64,6 +65,7 @@ class TrainingRun:
     evaluations: tuple[Evaluated, ...]
     seconds_evaluating: float = 0.0
     policy_examples: int = 0
+    notes: tuple[str, ...] = ()
     details: Mapping[str, FloatArray] = field(default_factory=dict[str, FloatArray])
 
     @property
@@ -153,6 +155,7 @@ def pack(run: TrainingRun) -> bytes:
         "evaluations": [list(one) for one in run.evaluations],
         "seconds_evaluating": run.seconds_evaluating,
         "policy_examples": run.policy_examples,
+        "notes": list(run.notes),
     }
     return zlib.compress(json.dumps(document).encode())
 
@@ -184,6 +187,7 @@ def unpack(data: bytes, **known: Any) -> TrainingRun:
             evaluations=tuple(Evaluated(*one) for one in document["evaluations"]),
             seconds_evaluating=document["seconds_evaluating"],
             policy_examples=document["policy_examples"],
+            notes=tuple(document["notes"]),
             details={k: np.array(v) for k, v in document["details"].items()},
         )
     except (zlib.error, ValueError, KeyError, TypeError) as error:
