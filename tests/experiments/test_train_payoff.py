@@ -88,6 +88,11 @@ def test_a_target_that_one_alone_reached_is_said():
     payoff = compare([slow], [run_to("constant", SMALL)], LAW, REPLICAS, target=0.5)
     assert payoff.reached == (0, 1)
     assert (payoff.basis, payoff.loss) == ("lowest", slow.best_loss)
+    assert payoff.misses_target
+    assert payoff.pays(8) == "not_reached"
+    turned = compare([run_to("constant", SMALL)], [slow], LAW, REPLICAS, target=0.5)
+    assert not turned.misses_target
+    assert turned.pays(8) in ("yes", "no")
 
 
 def test_a_run_that_never_improved_is_compared_with_nothing():

@@ -97,9 +97,18 @@ class Payoff:
     taken: Reached | None = None
     against_taken: Reached | None = None
 
+    @property
+    def misses_target(self) -> bool:
+        """Whether the other reached the target at every seed, and the policy did not.
+
+        However soon it came to a higher loss, that is not what was asked for.
+        """
+        mine, others = self.reached
+        return mine < self.num_seeds == others
+
     def pays(self, num_replicas: int) -> Verdict:
         """Return whether it pays on a number of replicas that was priced."""
-        if num_replicas not in self.seconds:
+        if num_replicas not in self.seconds or self.misses_target:
             return "not_reached"
         return self.seconds[num_replicas].verdict
 
@@ -122,7 +131,7 @@ class Payoff:
                 {
                     "num_replicas": replicas,
                     **spread.to_dict(),
-                    "pays": spread.verdict,
+                    "pays": self.pays(replicas),
                     "taken": self.taken and self.taken.seconds[replicas],
                     "against_taken": self.against_taken
                     and self.against_taken.seconds[replicas],

@@ -118,6 +118,33 @@ def price_run(
     return PricedRun(num_replicas=replicas, clock=clock, price_per_hour=price_per_hour)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnReplicas:
+    """Step times of some replicas as those of one: for a policy that plans for them.
+
+    Args:
+        step_time: Seconds per step.
+        num_replicas: That share every batch.
+
+    Example:
+        >>> from rightbatch.step_time import StepTimeLaw
+        >>> law = StepTimeLaw(seconds_per_example=0.01, saturation_batch_size=1)
+        >>> OnReplicas(step_time=law, num_replicas=4).seconds_per_step(40)
+        0.1
+    """
+
+    step_time: StepTimeModel
+    num_replicas: int
+
+    def seconds_per_step(
+        self, batch_size: ArrayLike, num_replicas: ArrayLike = 1
+    ) -> Any:
+        """Return seconds per step; the replicas are those it was made with."""
+        del num_replicas
+        shared = np.minimum(self.num_replicas, np.maximum(1, np.floor(batch_size)))
+        return self.step_time.seconds_per_step(batch_size, shared)
+
+
 def batch_sizes_to_time(visited: ArrayLike, replicas: Sequence[int]) -> tuple[int, ...]:
     """Return the few batch sizes whose step times tell those of whole runs.
 

@@ -82,7 +82,9 @@ def trained_sheet(trained: Sequence[Record]) -> Sheet:
     ]
     notes = ["time: as it passed here, evaluations left out."]
     if replicas:
-        notes.append("P = ..: the law of step times summed over the batches taken.")
+        notes.append(
+            "P = ..: the law of step times summed over the batches, one pass each."
+        )
     return Sheet(
         caption="Runs",
         columns=tuple(columns),
@@ -186,7 +188,7 @@ def course_sheet(course: Sequence[Record], policy: Any) -> Sheet:
         Column("examples"),
         Column("updates"),
         Column("batch size", "batch\nsize"),
-        Column("micro × accumulation", "micro\n×acc"),
+        Column("forward passes, the largest", "passes"),
         Column("lr"),
         Column("loss evaluated", "loss"),
         Column("noise scale", "noise\nscale"),
@@ -212,7 +214,7 @@ def course_sheet(course: Sequence[Record], policy: Any) -> Sheet:
 
 def _passes(row: Record) -> str:
     micro, steps = field(row, "micro_batch_size"), field(row, "accumulation_steps")
-    return f"{count(micro)}×{count(steps)}" if is_number(micro) else MISSING
+    return f"{count(steps)}, ≤{count(micro)}" if is_number(micro) else MISSING
 
 
 def priced_on(document: Record) -> str:
