@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rightbatch import _checks
-from rightbatch.collectives import num_replicas, rank
 from rightbatch.errors import InputError
 from rightbatch.sampler.cuts import JOINS, Dealing, Join, Layout
 from rightbatch.sampler.examples import length_of_dataset, tensors_of
@@ -20,6 +19,7 @@ from rightbatch.sampler.sources import (
     TensorSource,
     WorkerSource,
 )
+from rightbatch.sampler.turns import own_turn
 from rightbatch.sampler.update_batch import (
     Delivery,
     ForwardPass,
@@ -93,8 +93,9 @@ class Loading:
                 "Loading: `rank` and `num_replicas` must be given together, got "
                 f"{self.rank} and {self.num_replicas}."
             )
-        num = num_replicas() if self.num_replicas is None else self.num_replicas
-        own = rank() if self.rank is None else self.rank
+        own, num = own_turn()
+        if self.rank is not None and self.num_replicas is not None:
+            own, num = self.rank, self.num_replicas
         _checks.positive_integer("Loading", "num_replicas", num)
         if not 0 <= own < num:
             raise InputError(
@@ -109,7 +110,7 @@ class Loading:
         return Delivery(
             device=None if device.type == "cpu" else device,
             non_blocking=self.pin_memory and device.type == "cuda",
-            together=self.rank is None and num_replicas() > 1,
+            together=self.rank is None and own_turn()[1] > 1,
         )
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from rightbatch._checks import positive_integer
-from rightbatch.collectives import all_min_numbers
 from rightbatch.sampler.cuts import Layout
 from rightbatch.sampler.nesting import NotJoinableError, cut, joined, moved
+from rightbatch.sampler.turns import all_can
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,25 @@ class ForwardPass:
     batch: Any
     num_examples: int
     num_micro_batches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Where forward passes go, and whether the replicas have to agree on their cut.
+
+    Args:
+        device: Where passes go when they are asked for; None to leave them.
+        non_blocking: Whether they go there without waiting.
+        together: Whether the processes of the default group cut alike.
+    """
+
+    device: torch.device | None = None
+    non_blocking: bool = False
+    together: bool = False
+
+    def all_can(self, this_one: bool) -> bool:
+        """Return whether every replica can join its batches."""
+        return all_can(this_one) if self.together else this_one
 
 
 @dataclass(slots=True, eq=False)
@@ -48,14 +67,14 @@ class UpdateBatch:
     local_examples: int
     first_example: int
     layout: Layout
-    delivery: "Delivery"
+    delivery: Delivery
 
     @property
     def is_padded(self) -> bool:
         """Whether some replica has a pass of no examples."""
         return self.layout.is_padded
 
-    def recut(self, largest_pass: int) -> "UpdateBatch":
+    def recut(self, largest_pass: int) -> Self:
         """Return the same examples in smaller forward passes.
 
         For an update that ran out of memory: the global batch stays what it was. With
@@ -124,7 +143,7 @@ Piece = tuple[Any, int]
 def make_passes(
     pieces: Sequence[Piece],
     layout: Layout,
-    delivery: "Delivery",
+    delivery: Delivery,
 ) -> Sequence[ForwardPass]:
     """Return the forward passes that a layout makes of some pieces.
 
@@ -155,25 +174,6 @@ def make_passes(
     if delivery.device is None:
         return passes
     return PassesToMove(passes, delivery.device, non_blocking=delivery.non_blocking)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """Where forward passes go, and whether the replicas have to agree on their cut.
-
-    Args:
-        device: Where passes go when they are asked for; None to leave them.
-        non_blocking: Whether they go there without waiting.
-        together: Whether the processes of the default group cut alike.
-    """
-
-    device: torch.device | None = None
-    non_blocking: bool = False
-    together: bool = False
-
-    def all_can(self, this_one: bool) -> bool:
-        """Return whether every replica can join its batches."""
-        return all_min_numbers([float(this_one)])[0] > 0 if self.together else this_one
 
 
 def _joined_passes(pieces: Sequence[Piece], layout: Layout) -> tuple[ForwardPass, ...]:

@@ -1,10 +1,12 @@
-"""Sums over replicas; the values themselves where there is one."""
+"""Sums and minima over replicas; the values themselves where there is one."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from rightbatch.collectives.group import exchange_device, is_distributed
 
 
 def all_sum(values: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
@@ -49,31 +51,6 @@ def all_sum_numbers(
     return all_sum(values, group).tolist()
 
 
-def is_distributed() -> bool:
-    """Return whether this process belongs to a process group."""
-    return dist.is_available() and dist.is_initialized()
-
-
-def num_replicas(group: dist.ProcessGroup | None = None) -> int:
-    """Return how many processes share the work; 1 without a process group.
-
-    Example:
-        >>> num_replicas()
-        1
-    """
-    return dist.get_world_size(group) if is_distributed() else 1
-
-
-def rank(group: dist.ProcessGroup | None = None) -> int:
-    """Return which replica this process is; 0 without a process group.
-
-    Example:
-        >>> rank()
-        0
-    """
-    return dist.get_rank(group) if is_distributed() else 0
-
-
 def all_min_numbers(
     numbers: Sequence[float], group: dist.ProcessGroup | None = None
 ) -> list[float]:
@@ -85,21 +62,10 @@ def all_min_numbers(
 
     Example:
         >>> all_min_numbers([3, 1.5])
-        [3.0, 1.5]
+        [3, 1.5]
     """
+    if not is_distributed():
+        return list(numbers)
     values = torch.tensor(numbers, dtype=torch.float64, device=exchange_device(group))
-    if is_distributed():
-        dist.all_reduce(values, op=dist.ReduceOp.MIN, group=group)
+    dist.all_reduce(values, op=dist.ReduceOp.MIN, group=group)
     return values.tolist()
-
-
-def exchange_device(group: dist.ProcessGroup | None = None) -> torch.device:
-    """Return where a process group exchanges tensors: this process's GPU for nccl.
-
-    Example:
-        >>> exchange_device()
-        device(type='cpu')
-    """
-    if is_distributed() and dist.get_backend(group) == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
