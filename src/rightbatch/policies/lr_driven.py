@@ -13,6 +13,7 @@ from rightbatch.policies.contract import Decision, Observation
 
 # A schedule may end at a rate of 0, and a factor must be positive.
 _LEAST_FACTOR = 1e-12
+_STAGE = 1.1  # from one stage to the next, of batch or rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,8 @@ class Seesaw:
             noise_scale=self.noise_scale,
         )
         object.__setattr__(self, "growth", growth)
-        object.__setattr__(self, "stages", growth.stages(multiple_of=None))
+        stages = growth.stages(factor=_STAGE, multiple_of=None)
+        object.__setattr__(self, "stages", stages)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -139,8 +141,7 @@ class ConvexRamp:
             max_batch_size=self.max_batch_size,
         )
         object.__setattr__(self, "growth", growth)
-        # Finer than its rate needs: the batch alone is what is followed.
-        stages = growth.stages(factor=1.1, multiple_of=None)
+        stages = growth.stages(factor=_STAGE, multiple_of=None)
         object.__setattr__(self, "stages", stages)
 
     @property
