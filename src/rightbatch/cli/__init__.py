@@ -20,6 +20,7 @@ from rightbatch.cli import (
     simulate,
     sweep,
     time,
+    train,
     transfer,
     workloads,
 )
@@ -44,6 +45,7 @@ for _command in (
     sweep,
     runs,
     noise,
+    train,
     report,
     transfer,
     simulate,
@@ -94,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _interrupted(words: list[str]) -> NoReturn:
-    if words[0] in ("plan", "sweep") and "--quick" not in words:
+    if words[0] in ("plan", "sweep", "train") and "--quick" not in words:
         kept, way_out = "finished runs are kept", "go on with --resume"
     else:
         kept, way_out = "nothing is written", ""

@@ -30,6 +30,7 @@ def run(
     from rightbatch.cli.sweep import rows_of, write_runs
     from rightbatch.experiments.store import RunStore
     from rightbatch.reporting.tables import runs_sheet
+    from rightbatch.reporting.train_tables import trained_sheet
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     if status:
@@ -39,6 +40,9 @@ def run(
     with RunStore(store) as kept:
         found = kept.runs(batch_size=batch_size, lr=lr, seed=seed, status=status)
         workload = kept.identity.workload
+        # A filter of runs to a target is none of a training: its batch changes.
+        of_sweeps = batch_size is not None or lr is not None or status is not None
+        trainings = () if of_sweeps else kept.trainings(seed=seed)
     rows = rows_of(found)
     if csv:
         write_runs(csv, workload, rows)
@@ -49,4 +53,7 @@ def run(
         "status": status,
     }
     inputs = {"store": str(store), "workload": workload, **filters}
-    out.show(out.document(inputs, runs=rows), runs_sheet(rows))
+    trained = [run.summary() for run in trainings]
+    sheets: list[Any] = [runs_sheet(rows)] if rows or not trained else []
+    sheets += [trained_sheet(trained)] if trained else []
+    out.show(out.document(inputs, runs=rows, trained=trained), *sheets)
