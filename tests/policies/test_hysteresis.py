@@ -189,3 +189,13 @@ def test_known_noise_is_followed_to_the_letter():
 def test_values_out_of_range_are_refused(make, rule):
     with pytest.raises(InputError, match=rule):
         make(Constant(batch_size=8))
+
+
+def test_an_interval_that_is_told_again_is_not_looked_at_twice():
+    policy = Sure(NoiseFollowing(initial_batch_size=64))
+    state, decisions = policy.init(), []
+    for seen in clock(4, noise_scale=[None, *[scale(150.0, 90.0, 400.0)] * 3]):
+        decision, state = policy.update(state, seen)
+        decisions.append((decision, state))
+    assert decisions[1] == decisions[2] == decisions[3]
+    assert decisions[1][0].batch_size == 150

@@ -24,6 +24,8 @@ from rightbatch.policies.contract import (
 Held = tuple[float, float, str] | None
 """A decision that is kept, its three parts; None before the first."""
 
+SureState = tuple[Any, Held, tuple[float | None, float | None] | None]
+
 _NOTHING: frozenset[str] = frozenset()
 _FAR = 1e15  # where an interval has no upper end
 
@@ -246,7 +248,7 @@ class OnlyIfSure:
     lies outside, the decision is that of the point estimate; where there is none, as
     for a noise scale of *at least* so much, that of the end nearest to the present. An
     open end reaches as far as there is: towards none below, without limit above.
-    Without an interval nothing changes.
+    Without an interval, and while it stays the same, nothing changes.
 
     Args:
         policy: Who is asked; it must follow the noise scale.
@@ -286,41 +288,44 @@ class OnlyIfSure:
         """Return what the policy inside will look at now."""
         return needs_now(self.policy, state[0], seen)
 
-    def init(self) -> tuple[Any, Held]:
-        """Return the memory of the policy inside, and no decision."""
-        return self.policy.init(), None
+    def init(self) -> SureState:
+        """Return the memory of the policy inside, no decision, and no interval."""
+        return self.policy.init(), None, None
 
-    def update(
-        self, state: tuple[Any, Held], seen: Observation
-    ) -> tuple[Decision, tuple[Any, Held]]:
+    def update(self, state: SureState, seen: Observation) -> tuple[Decision, SureState]:
         """Return the present decision, or a new one that is called for.
 
         Args:
-            state: Of the policy inside, and the present decision.
+            state: Of the policy inside, the present decision, and the interval it was
+                last compared with.
             seen: With `noise_scale`.
 
         Returns:
             The decision and the memory.
         """
-        inner, held = state
+        inner, held, known = state
         interval = seen.noise_scale
+        ends = None if interval is None else (interval.low, interval.high)
+        # A meter tells the same for some updates, and asking three times costs.
+        if held is not None and ends is not None and ends == known:
+            return Decision(*held), state
         decision, after = self.policy.update(inner, seen)
         if held is None and not seen.batch_size:
-            return decision, (after, decision)
+            return decision, (after, decision, known)
         present = Decision(*held) if held else Decision(seen.batch_size)
         # While a Dwell inside holds, both ends would agree without being asked.
         looks = "noise_scale" in needs_now(self.policy, inner, seen)
         if not looks or interval is None or interval.low is interval.high is None:
             why = "noise scale unresolved" if looks else "holds"
-            return present._replace(reason=why), (after, present)
+            return present._replace(reason=why), (after, present, known)
         at_low, at_high = self._ends(inner, seen, interval)
         if at_low[0].batch_size <= present.batch_size <= at_high[0].batch_size:
-            reason = f"not sure: {_told(interval)}"
-            return present._replace(reason=reason), (after, present)
+            present = present._replace(reason=f"not sure: {_told(interval)}")
+            return present, (after, present, ends)
         if interval.value is None:
             is_below = present.batch_size < at_low[0].batch_size
             decision, after = at_low if is_below else at_high
-        return decision, (after, decision)
+        return decision, (after, decision, ends)
 
     def _ends(
         self, inner: Any, seen: Observation, interval: Interval
