@@ -5,6 +5,13 @@ from rightbatch.timing.communication import (
     measure_comm,
     ring_communication,
 )
+from rightbatch.timing.micro_batch import (
+    MemoryLimit,
+    MicroBatchSearch,
+    MicroBatchTry,
+    find_micro_batch_size,
+)
+from rightbatch.timing.restoring import restored
 from rightbatch.timing.steps import (
     StepTiming,
     StepTimings,
@@ -14,10 +21,15 @@ from rightbatch.timing.steps import (
 
 __all__ = [
     "CommTiming",
+    "MemoryLimit",
+    "MicroBatchSearch",
+    "MicroBatchTry",
     "StepTiming",
     "StepTimings",
+    "find_micro_batch_size",
     "is_out_of_memory",
     "measure_comm",
     "measure_step_times",
+    "restored",
     "ring_communication",
 ]
