@@ -1,6 +1,10 @@
 """Growing policies on a noisy quadratic: every one runs, and does what it promises."""
 
 import math
+import re
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -349,3 +353,20 @@ def test_gradients_of_ten_points_grow_diverse_as_their_mean_nears():
     left = np.array([(2.0 - w) ** 2 / 2 for w in (1.0, 1.5, 1.9, 1.99, 1.999)])
     assert (np.array(found) - 1) * left == pytest.approx(y.var() / 2)
     assert (y - 2.0).sum() == pytest.approx(0)
+
+
+@pytest.mark.slow
+def test_the_page_has_the_updates_and_examples_that_its_figure_shows(
+    tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("matplotlib")
+    docs = Path(__file__).parents[2] / "docs"
+    picture = str(tmp_path / "figure.svg")
+    monkeypatch.setattr(sys, "argv", ["theory_growing_batch.py", picture])
+    runpy.run_path(str(docs / "examples" / "theory_growing_batch.py"))
+    page = (docs / "theory" / "growing-batch.md").read_text("utf-8")
+    rows = re.findall(r"(.*?)  +(\S+) updates +(\S+) examples", capsys.readouterr().out)
+    assert len(rows) == 4
+    for label, updates, examples in rows:
+        told = rf"\| {re.escape(label)}.* \| {updates} \| {examples} \|"
+        assert re.search(told, page)
