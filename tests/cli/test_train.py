@@ -165,7 +165,9 @@ def test_files_are_written_on_request(rightbatch, tmp_path):
         "--report", "r.html", "--json",
     )  # fmt: skip
     with (tmp_path / "t.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
+        start, *rows = csv.DictReader(lines)
+    assert (start["step"], start["batch_size"]) == ("0", "")
+    assert float(start["loss"]) == ended.document["summary"]["initial_loss"]
     trace = ended.document["trace"]
     assert [int(row["batch_size"]) for row in rows] == [r["batch_size"] for r in trace]
     assert float(rows[3]["batch_loss"]) == trace[3]["batch_loss"]

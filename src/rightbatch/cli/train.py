@@ -374,7 +374,7 @@ def _write(
     from rightbatch.cli.train_results import write_trace
 
     if csv:
-        write_trace(csv, document["trace"])
+        write_trace(csv, document)
     if report:
         from rightbatch.reporting.html import write_html
 

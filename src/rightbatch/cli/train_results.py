@@ -1,6 +1,6 @@
 """The JSON document of training runs, and the files made of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rightbatch.cli.train_words import payoff_sentence, train_warnings
@@ -174,15 +174,23 @@ def course_of(run: TrainingRun) -> list[dict[str, Any]]:
     return [{**rows[later[i].step - 1], "loss": later[i].loss} for i in places]
 
 
-def write_trace(path: "Path", rows: Sequence[dict[str, Any]]) -> None:
-    """Write a trace to a CSV file, a row per update, as ``replay`` reads it.
+def write_trace(path: "Path", document: Mapping[str, Any]) -> None:
+    """Write a trace to a CSV file as ``replay`` reads it: the start, then each update.
 
     Args:
         path: The file.
-        rows: `trace` of a document.
+        document: Of `train`.
     """
     from rightbatch.experiments.tables import write_csv
 
+    rows = document["trace"]
     known = {key for row in rows for key in row}
     names = [name for name in KEYS if name in known or name in COLUMNS]
-    write_csv(path, names, [[row.get(name) for name in names] for row in rows])
+    start = {
+        "step": 0,
+        "examples": 0,
+        "loss": document["summary"].get("initial_loss"),
+    }
+    write_csv(
+        path, names, [[row.get(name) for name in names] for row in (start, *rows)]
+    )

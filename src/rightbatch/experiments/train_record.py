@@ -119,7 +119,9 @@ class TrainingRun:
             "examples": self.examples,
             "seconds": self.seconds,
             "loss": self.loss,
-            "initial_loss": self.initial_loss,
+            # Of the trace's own kind of loss, which is what a replay reads.
+            "initial_loss": self.trace.initial_loss,
+            "initial_evaluated_loss": self.initial_loss,
             "best_loss": self.best_loss,
             "policy": self.policy,
             "seed": self.seed,
