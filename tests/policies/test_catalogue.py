@@ -150,6 +150,17 @@ def test_what_is_around_a_policy_goes_from_the_inside_out():
     assert make("constant") == Constant(batch_size=16)
 
 
+def test_no_batch_is_smaller_than_the_replicas_that_share_it():
+    run = PolicyContext(num_replicas=4)
+    assert make("geodamp", run).low == 4
+    assert make("noise-following", run).low == 16
+
+
+def test_large_numbers_may_be_written_with_a_letter():
+    policy = inner(make("linear-ramp:over=4B,to=2k,unit=token"))
+    assert policy.points == ((0, 16), (4e9, 2000))
+
+
 def test_adadamp_evaluates_the_loss_every_twenty_updates_unless_told():
     assert make("adadamp").updates == 20
     assert make("adadamp:dwell=5").updates == 5
@@ -249,6 +260,10 @@ def test_what_the_run_does_not_tell_is_asked_for(text, rule):
         ),
         ({"max_batch_size": 0}, "`max_batch_size` must be positive"),
         ({"initial_batch_size": 0}, "`initial_batch_size` must be positive"),
+        (
+            {"context": PolicyContext(num_replicas=32)},
+            "at least one example for each of 32 replicas, got 16",
+        ),
         (
             {"initial_batch_size": 20_000, "max_batch_size": None},
             "`initial_batch_size` must be at most the data set's 10000 examples",

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies.example_adadamp import OldDamper, OldRadaDamp
 from policies.example_runs import clock, follow
@@ -52,6 +52,7 @@ def assert_same(decisions, rows, cap):
         assert decision.lr_factor == pytest.approx(min(1, cap / wanted), rel=1e-15)
 
 
+@settings(max_examples=300)
 @given(losses=columns, initial=initials, manner=manners)
 def test_adadamp_has_the_batch_and_rate_of_its_formula(losses, initial, manner):
     old = OldDamper(initial=initial, losses=losses, **manner)
@@ -61,6 +62,7 @@ def test_adadamp_has_the_batch_and_rate_of_its_formula(losses, initial, manner):
     assert_same(decisions, rows, manner["cap"])
 
 
+@settings(max_examples=300)
 @given(norms=columns, initial=initials, manner=manners)
 def test_adadampnn_has_the_batch_and_rate_of_its_formula(norms, initial, manner):
     old = OldDamper(initial=initial, norms=norms, **manner)
@@ -70,6 +72,7 @@ def test_adadampnn_has_the_batch_and_rate_of_its_formula(norms, initial, manner)
     assert_same(follow(policy, clock(UPDATES, moments=moments)), rows, manner["cap"])
 
 
+@settings(max_examples=300)
 @given(rate=exact, initial=initials, manner=manners)
 def test_padadamp_has_the_batch_and_rate_of_its_formula(rate, initial, manner):
     old = OldDamper(initial=initial, **manner)
@@ -82,6 +85,7 @@ def test_padadamp_has_the_batch_and_rate_of_its_formula(rate, initial, manner):
 epochs = st.lists(exact, min_size=UPDATES, max_size=UPDATES).map(sorted)
 
 
+@settings(max_examples=300)
 @given(
     epochs=epochs,
     initial=initials,
@@ -99,6 +103,7 @@ def test_geodamp_has_the_batch_and_rate_of_its_formula(
     assert_same(decisions, rows, manner["cap"])
 
 
+@settings(max_examples=300)
 @given(
     epochs=epochs, initial=initials, factor=st.integers(1, 4), delay=st.integers(20, 90)
 )
@@ -112,6 +117,7 @@ def test_geodamplr_is_geodamp_with_the_cap_at_its_start(epochs, initial, factor,
         assert (decision.batch_size, decision.lr_factor) == (taken, pytest.approx(lr))
 
 
+@settings(max_examples=300)
 @given(initial=initials, rate=st.floats(0, 10))
 def test_cntsdamplr_starts_at_the_rate_and_adadamp_s_form_is_one_update_ahead(
     initial, rate
@@ -130,6 +136,7 @@ def test_cntsdamplr_starts_at_the_rate_and_adadamp_s_form_is_one_update_ahead(
         assert initial / lr == pytest.approx(bracket, abs=0.5 + 1e-9)
 
 
+@settings(max_examples=300)
 @given(
     losses=columns,
     norms=columns,

@@ -9,6 +9,7 @@ from rightbatch.policies.contract import Policy
 from rightbatch.policies.entries import ENTRIES
 from rightbatch.policies.hysteresis import Dwell, OnlyIfSure, Wait
 from rightbatch.policies.making import Given, Parameter, PolicyContext, PolicyEntry
+from rightbatch.policies.schedules import read_count
 from rightbatch.policies.wrappers import Clip, SpillToLr
 
 __all__ = [
@@ -57,16 +58,17 @@ def named_policy(
     """Return a policy by its name and parameters, ready to be followed.
 
     It is wrapped from the inside out: ``sure`` in OnlyIfSure; clipped to the largest
-    batch, and from below to one example, or for policies that follow the noise to the
-    initial batch, for which the learning rate was chosen; with ``spill`` what exceeds
-    the largest batch cuts the rate; ``wait`` in Wait; ``dwell`` in Dwell. AdaDamp
-    evaluates the loss every 20 updates unless told, as adadamp's default is.
+    batch, and from below to one example per replica, or for policies that follow the
+    noise to the initial batch, for which the learning rate was chosen; with ``spill``
+    what exceeds the largest batch cuts the rate; ``wait`` in Wait; ``dwell`` in Dwell.
+    AdaDamp evaluates the loss every 20 updates unless told, as adadamp's default is.
 
     Args:
         text: ``name``, ``name:key=value,key=value``, or ``name:value`` for its first
             parameter; hyphens, underscores and capitals make no difference in names of
-            policies. Names and parameters are those of :data:`POLICIES`, and
-            :data:`WRAPPER_PARAMETERS` beside them.
+            policies; numbers may end in K, M, B or T, for 1e3 to 1e12. Names and
+            parameters are those of :data:`POLICIES`, and :data:`WRAPPER_PARAMETERS`
+            beside them.
         initial_batch_size: In examples.
         max_batch_size: In examples; else the size of the data set, where known.
         context: What the run knows.
@@ -88,7 +90,13 @@ def named_policy(
     name, _, rest = text.partition(":")
     entry = _find(name)
     _checks.positive(who, "initial_batch_size", initial_batch_size)
+    if initial_batch_size < context.num_replicas:
+        raise InputError(
+            f"{who}: `initial_batch_size` must be at least one example for each of "
+            f"{context.num_replicas} replicas, got {initial_batch_size:g}."
+        )
     largest = _largest(initial_batch_size, max_batch_size, context.dataset_size)
+    # Its own come first, and go before those around it that have the same name.
     known = {**entry.parameters, **WRAPPER_PARAMETERS, **entry.parameters}
     values = {key: one.default for key, one in known.items()}
     if "dwell" not in entry.parameters:
@@ -178,7 +186,7 @@ def _value(policy: str, key: str, parameter: Parameter, text: str) -> Any:
         return _FLAGS[text.lower()]
     try:
         if parameter.kind in ("number", "count"):
-            number = float(text)
+            number = read_count(text)
             is_count = parameter.kind == "count" and number.is_integer()
             return int(number) if is_count else number
     except ValueError:
@@ -195,7 +203,8 @@ def _wrapped(
         policy = OnlyIfSure(policy)
     largest = given.max_batch_size
     if not entry.is_fixed:
-        low = given.initial_batch_size if entry.least == "initial" else 1.0
+        least = given.context.num_replicas
+        low = given.initial_batch_size if entry.least == "initial" else least
         policy = Clip(policy, low=low, high=None if around["spill"] else largest)
     if around["spill"]:
         if largest is None:

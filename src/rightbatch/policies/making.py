@@ -48,7 +48,7 @@ class PolicyContext:
 
     Args:
         dataset_size: In examples; the largest batch there can be.
-        num_replicas: That share every batch.
+        num_replicas: That share every batch; no batch is smaller.
         step_time: Seconds per step, for ``planned``.
         total_steps: Updates of the run at its initial batch, for ``seesaw`` and
             ``convex-ramp``; else from `epochs` and `dataset_size`.
@@ -115,7 +115,7 @@ class PolicyEntry:
         needs: Observed fields it looks at.
         make: From what was given to the policy.
         parameters: By name; the first may be set without it.
-        least: What the batch is clipped to from below: ``one`` example, or the
+        least: What the batch is clipped to from below: ``one`` per replica, or the
             ``initial`` size for policies that start where the noise is least.
         is_fixed: Whether it never leaves the initial batch, and so is not clipped.
         dwell: Updates between questions unless the text says.

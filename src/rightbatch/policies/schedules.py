@@ -175,17 +175,36 @@ def parse_schedule(text: str, unit: Unit = "token") -> Schedule:
     points: list[tuple[float, float]] = []
     for part in text.split():
         place, _, size = part.partition(":")
-        last = place[-1:].upper()
         try:
-            scale = _SUFFIXES.get(last, 1.0)
-            start = float(place[:-1] if last in _SUFFIXES else place) * scale
-            points.append((start, float(size)))
+            points.append((read_count(place), float(size)))
         except ValueError:
             raise InputError(
                 f"schedule: {part!r} is not a position and a batch size.",
                 "write 0:768 250B:1536",
             ) from None
     return Schedule(points=tuple(points), unit=unit)
+
+
+def read_count(text: str) -> float:
+    """Return the number of a text that may end in K, M, B or T, for 1e3 to 1e12.
+
+    Args:
+        text: Such as ``250B``.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: It is none.
+
+    Example:
+        >>> read_count("250B"), read_count(".5")
+        (250000000000.0, 0.5)
+    """
+    last = text[-1:].upper()
+    if last in _SUFFIXES:
+        return float(text[:-1]) * _SUFFIXES[last]
+    return float(text)
 
 
 def linear_ramp(
