@@ -1,16 +1,18 @@
 """A stream of examples cut into batches; its position is counted in examples."""
 
-from rightbatch.sampler.cuts import Layout
+from rightbatch.sampler.contract import Stream
 from rightbatch.sampler.examples import ExampleStream, chunks, whole
+from rightbatch.sampler.iterable import IterableStream
 from rightbatch.sampler.micro_batches import Loading, MicroBatchStream
 from rightbatch.sampler.update_batch import ForwardPass, UpdateBatch
 
 __all__ = [
     "ExampleStream",
     "ForwardPass",
-    "Layout",
+    "IterableStream",
     "Loading",
     "MicroBatchStream",
+    "Stream",
     "UpdateBatch",
     "chunks",
     "whole",

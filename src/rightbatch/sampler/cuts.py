@@ -7,7 +7,7 @@ last full round is dealt out in shares as equal as can be.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 Join = Literal["doubling", "any", "never"]
 JOINS = ("doubling", "any", "never")
@@ -77,6 +77,39 @@ class Dealing:
         return (*whole, (first + begin, share)) if share else whole
 
 
+class Cut(Protocol):
+    """How the examples that a replica has of an update are cut into forward passes."""
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """Examples and micro-batches of each pass of this replica."""
+        ...
+
+    @property
+    def num_pieces(self) -> int:
+        """Micro-batches of the replica with the most."""
+        ...
+
+    @property
+    def units_per_piece(self) -> int:
+        """Passes to make of each micro-batch where they cannot be joined."""
+        ...
+
+    @property
+    def most_examples(self) -> int | None:
+        """Examples of a pass at most; None for any."""
+        ...
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some replica has a pass of no examples."""
+        ...
+
+    def with_largest(self, largest_pass: int) -> Self:
+        """Return the cut of the same examples into passes of so many at most."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """How an update of one batch size is cut into forward passes on this replica.
@@ -128,6 +161,20 @@ class Layout:
         return -(-self.dealing.most(self.num_examples) // self.dealing.micro_batch_size)
 
     @property
+    def units_per_piece(self) -> int:
+        """Passes to make of each micro-batch where they cannot be joined."""
+        return -(-self.min_units // (self.dealing.num_replicas * self.num_pieces))
+
+    @property
+    def most_examples(self) -> int | None:
+        """Examples of a pass at most; None for any."""
+        return self.largest_pass
+
+    def with_largest(self, largest_pass: int) -> Self:
+        """Return the cut of the same examples into passes of so many at most."""
+        return replace(self, largest_pass=largest_pass)
+
+    @property
     def is_padded(self) -> bool:
         """Whether some replica has a pass of no examples."""
         last = replace(self.dealing, rank=self.dealing.num_replicas - 1)
@@ -156,21 +203,34 @@ def _groups(rounds: int, has_share: bool, layout: Layout) -> list[tuple[int, boo
     """Return how many full micro-batches each pass has, and whether also the rest."""
     size = layout.dealing.micro_batch_size
     largest = (layout.largest_pass or (rounds + 1) * size) // size
-    if layout.join == "any":
-        pieces = rounds + has_share
-        num = -(-pieces // largest)
-        counts = _dealt(pieces, num)
-        return [
-            (count - (has_share and place == num - 1), has_share and place == num - 1)
-            for place, count in enumerate(counts)
-        ]
-    if layout.join == "never":
-        largest = 1
-    counts = []
-    while rounds:
-        counts.append(min(_power_of_two(rounds), _power_of_two(largest)))
-        rounds -= counts[-1]
+    if layout.join == "any" and has_share:
+        counts = grouped(rounds + 1, largest, "any")
+        full = [(count, False) for count in counts[:-1]]
+        return [*full, (counts[-1] - 1, True)]
+    counts = grouped(rounds, largest, layout.join)
     return [(count, False) for count in counts] + [(0, True)] * has_share
+
+
+def grouped(num: int, largest: int, join: Join) -> list[int]:
+    """Return how many of `num` micro-batches go into each pass.
+
+    Args:
+        num: Of one replica.
+        largest: How many a pass holds at most.
+        join: By which rule.
+
+    Example:
+        >>> grouped(7, 4, "doubling"), grouped(7, 4, "any"), grouped(3, 4, "never")
+        ([4, 2, 1], [4, 3], [1, 1, 1])
+    """
+    if join == "any":
+        return dealt(num, -(-num // largest))
+    counts: list[int] = []
+    largest = 1 if join == "never" else _power_of_two(largest)
+    while num:
+        counts.append(min(_power_of_two(num), largest))
+        num -= counts[-1]
+    return counts
 
 
 def _equal_passes(layout: Layout, most: int, own: int) -> tuple[tuple[int, int], ...]:
@@ -182,14 +242,26 @@ def _equal_passes(layout: Layout, most: int, own: int) -> tuple[tuple[int, int],
     size = deal.micro_batch_size
     passes: list[tuple[int, int]] = []
     done = 0
-    for examples in _dealt(own, max(fewest, wanted)):
+    for examples in dealt(own, max(fewest, wanted)):
         touched = -(-(done + examples) // size) - done // size if examples else 0
         passes.append((examples, touched))
         done += examples
     return tuple(passes)
 
 
-def _dealt(count: int, num: int) -> list[int]:
+def dealt(count: int, num: int) -> list[int]:
+    """Return `num` shares of a count, as equal as whole numbers can be.
+
+    Args:
+        count: What is dealt out.
+        num: To how many.
+
+    Example:
+        >>> dealt(7, 3)
+        [3, 2, 2]
+    """
+    if not num:
+        return []
     base, larger = divmod(count, num)
     return [base + (place < larger) for place in range(num)]
 

@@ -214,7 +214,7 @@ def length_of_dataset(dataset: Dataset[Any]) -> int:
         raise InputError(
             f"the data set must have a length and items by number, got "
             f"{type(dataset).__name__}.",
-            "BatchStream takes any iterable of batches",
+            "IterableStream takes any iterable of batches",
         )
     length = len(cast(Sized, dataset))
     if length == 0:

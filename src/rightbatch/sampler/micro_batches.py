@@ -1,5 +1,6 @@
 """One stream of examples cut into fixed micro-batches, however large the batch."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -255,7 +256,7 @@ class MicroBatchStream:
             >>> [stream.served(wish) for wish in (1, 19.9, 20.1, 1000)]
             [8, 16, 24, 48]
         """
-        return nearest_served(wish, how, self.granule, self._length)
+        return nearest_served(WHO, wish, how, self.granule, self._length)
 
     # Examples ---------------------------------------------------------------------
 
@@ -411,20 +412,23 @@ class MicroBatchStream:
             position += count
 
 
-def nearest_served(wish: float, how: str, granule: int, most: int) -> int:
+def nearest_served(
+    who: str, wish: float, how: str, granule: int, most: int | None
+) -> int:
     """Return a multiple of `granule`, at least one and at most `most`, near a wish.
 
     Raises:
         InputError: `wish` is not positive, or `how` is no way to round.
     """
-    _checks.one_of(WHO, "how", how, ("nearest", "up", "down"))
+    _checks.one_of(who, "how", how, ("nearest", "up", "down"))
     if not wish > 0:
-        raise InputError(f"{WHO}: `wish` must be positive, got {wish!r}.")
-    largest = most // granule
-    rounds = min(wish / granule, largest)
-    add = {"nearest": 0.5, "up": 1.0, "down": 0.0}[how]
-    whole = int(rounds + add) if how != "up" else -int(-rounds // 1)
-    return max(1, min(whole, largest)) * granule
+        raise InputError(f"{who}: `wish` must be positive, got {wish!r}.")
+    rounds = wish / granule
+    if most is not None:
+        rounds = min(rounds, most // granule)
+    if how == "up":
+        return math.ceil(rounds) * granule
+    return max(1, math.floor(rounds + 0.5 * (how == "nearest"))) * granule
 
 
 def _loader(

@@ -26,3 +26,16 @@ def all_can(this_one_can: bool) -> bool:
     flag = torch.tensor(int(this_one_can), device="cuda" if on_gpu else "cpu")
     dist.all_reduce(flag, op=dist.ReduceOp.MIN)
     return bool(flag)
+
+
+def all_tell(numbers: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return two numbers of every process of the default group; all have to tell.
+
+    Args:
+        numbers: Of this process.
+    """
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    table = torch.zeros(dist.get_world_size(), 2, dtype=torch.int64, device=device)
+    table[dist.get_rank()] = torch.tensor(numbers)
+    dist.all_reduce(table)
+    return [(first, second) for first, second in table.tolist()]

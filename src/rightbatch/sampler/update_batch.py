@@ -1,6 +1,6 @@
 """One update's examples, cut into the forward passes of this replica."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Self
@@ -8,8 +8,14 @@ from typing import Any, Self
 import torch
 
 from rightbatch._checks import positive_integer
-from rightbatch.sampler.cuts import Layout
-from rightbatch.sampler.nesting import NotJoinableError, cut, joined, moved
+from rightbatch.sampler.cuts import Cut
+from rightbatch.sampler.nesting import (
+    NotJoinableError,
+    cut,
+    joined,
+    length_of,
+    moved,
+)
 from rightbatch.sampler.turns import all_can
 
 
@@ -38,11 +44,25 @@ class Delivery:
         device: Where passes go when they are asked for; None to leave them.
         non_blocking: Whether they go there without waiting.
         together: Whether the processes of the default group cut alike.
+        count: How many examples a batch counts for, where that is not its length.
     """
 
     device: torch.device | None = None
     non_blocking: bool = False
     together: bool = False
+    count: Callable[[Any], int] | None = None
+
+    def rows(self, one: ForwardPass) -> int:
+        """Return how long a pass is along its first axis, a repeated example not."""
+        if self.count is None or not one.num_examples:
+            return one.num_examples
+        return length_of(one.batch) or 1
+
+    def counted(self, one: ForwardPass) -> ForwardPass:
+        """Return a pass with the examples it counts for in place of its rows."""
+        if self.count is None or not one.num_examples:
+            return one
+        return replace(one, num_examples=self.count(one.batch))
 
     def all_can(self, this_one: bool) -> bool:
         """Return whether every replica can join its batches."""
@@ -66,7 +86,7 @@ class UpdateBatch:
     num_examples: int
     local_examples: int
     first_example: int
-    layout: Layout
+    layout: Cut
     delivery: Delivery
 
     @property
@@ -100,10 +120,10 @@ class UpdateBatch:
             [2, 2, 2, 2]
         """
         largest = positive_integer("UpdateBatch.recut", "largest_pass", largest_pass)
-        layout = replace(self.layout, largest_pass=largest)
+        layout = self.layout.with_largest(largest)
         passes = self.passes
         held = passes.held if isinstance(passes, PassesToMove) else passes
-        pieces = [(one.batch, one.num_examples) for one in held]
+        pieces = [(one.batch, self.delivery.rows(one)) for one in held]
         passes = make_passes(pieces, layout, self.delivery)
         return replace(self, passes=passes, layout=layout)
 
@@ -142,7 +162,7 @@ Piece = tuple[Any, int]
 
 def make_passes(
     pieces: Sequence[Piece],
-    layout: Layout,
+    layout: Cut,
     delivery: Delivery,
 ) -> Sequence[ForwardPass]:
     """Return the forward passes that a layout makes of some pieces.
@@ -158,7 +178,7 @@ def make_passes(
         each piece by itself on all of them.
 
     Example:
-        >>> from rightbatch.sampler.cuts import Dealing
+        >>> from rightbatch.sampler.cuts import Dealing, Layout
         >>> layout = Layout(dealing=Dealing(micro_batch_size=2), num_examples=3)
         >>> pieces = [(torch.tensor([7, 8]), 2), (torch.tensor([9]), 1)]
         >>> [one.batch.tolist() for one in make_passes(pieces, layout, Delivery())]
@@ -171,12 +191,14 @@ def make_passes(
         passes = None
     if not delivery.all_can(passes is not None) or passes is None:
         passes = _single_passes(pieces, layout)
+    if delivery.count is not None:
+        passes = tuple(delivery.counted(one) for one in passes)
     if delivery.device is None:
         return passes
     return PassesToMove(passes, delivery.device, non_blocking=delivery.non_blocking)
 
 
-def _joined_passes(pieces: Sequence[Piece], layout: Layout) -> tuple[ForwardPass, ...]:
+def _joined_passes(pieces: Sequence[Piece], layout: Cut) -> tuple[ForwardPass, ...]:
     left = [(batch, 0, count) for batch, count in reversed(pieces) if count]
     passes: list[ForwardPass] = []
     for examples, micro_batches in layout.passes:
@@ -196,16 +218,15 @@ def _joined_passes(pieces: Sequence[Piece], layout: Layout) -> tuple[ForwardPass
     return tuple(passes)
 
 
-def _single_passes(pieces: Sequence[Piece], layout: Layout) -> tuple[ForwardPass, ...]:
+def _single_passes(pieces: Sequence[Piece], layout: Cut) -> tuple[ForwardPass, ...]:
     """Return each micro-batch as its own pass, or as several where it has to be."""
-    num_pieces = layout.num_pieces
-    wanted = -(-layout.min_units // (layout.dealing.num_replicas * num_pieces))
     passes: list[ForwardPass] = []
     for batch, count in pieces:
-        largest = min(layout.largest_pass or count, -(-count // wanted))
+        equal = -(-count // layout.units_per_piece)
         if count:
+            largest = min(layout.most_examples or count, equal)
             passes += _cut_if_possible(batch, count, largest)
-    return tuple(passes + [_empty_pass(pieces)] * (num_pieces - len(passes)))
+    return tuple(passes + [_empty_pass(pieces)] * (layout.num_pieces - len(passes)))
 
 
 def _cut_if_possible(batch: Any, count: int, largest: int) -> list[ForwardPass]:
