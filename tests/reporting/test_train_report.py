@@ -168,6 +168,35 @@ def test_more_policies_than_colours_share_a_ramp():
     assert shades[5] == shades[6] == color("muted")
 
 
+def test_policies_past_the_colours_are_dashed():
+    chart = train_charts(document_of(*(trained(f"p{k}", grown) for k in range(8))))[2]
+    lines = [t["line"] for t in chart.drawing.data if t["mode"] == "lines"]
+    looks = {(line["color"], line.get("dash")) for line in lines}
+    assert len(looks) == 8
+
+
+def test_names_of_curves_that_end_apart_stay_at_their_ends():
+    runs = [trained("adadamp", grown), trained("constant", lambda _: 16)]
+    by_name = {chart.name: chart for chart in train_charts(document_of(*runs))}
+    data = by_name["train-loss-steps"].drawing.data
+    lines = [one for one in data if one["mode"] == "lines"]
+    names = {one["text"][0].strip(): one for one in data if one["mode"] == "text"}
+    for line, name in zip(lines, ("adadamp", "constant"), strict=True):
+        assert names[name]["x"][0] == line["x"][-1]
+        assert names[name]["y"][0] == pytest.approx(line["y"][-1])
+
+
+def test_a_title_names_the_best_of_many_or_says_that_there_is_none():
+    names = ("adadamp", "geodamp", "planned")
+    runs = [trained(name, grown) for name in names]
+    some = [
+        comparison_of(n, (1.2, r)) for n, r in zip(names, (0.6, 0.3, 1), strict=True)
+    ]
+    one, eight = train_charts(document_of(*runs, comparison=some))[:2]
+    assert one.title.startswith("On 1 replica no policy is sooner")
+    assert eight.title.startswith("On 8 replicas geodamp gains most: 0.3×")
+
+
 def test_runs_without_prices_have_no_priced_figures():
     document = training(comparison=[])
     for run in document["trained"]:

@@ -29,7 +29,9 @@ Record = Mapping[str, Any]
 AXES = (("examples", "examples taken"), ("steps", "updates made"))
 _SPACING = 0.17  # between two panels, of the height
 _NAMED = ("first", "second", "third")
+_NAME = 0.22  # of the width, what a name takes
 _FEW_ROWS = 12
+_FEW_POLICIES = 2  # that a title has room for
 
 
 def train_charts(document: Document) -> list[Chart]:
@@ -99,15 +101,24 @@ def priced_chart(
 
 
 def _priced_title(document: Document, replicas: int, on: str) -> str:
-    told: list[str] = []
-    for one in entries(document, "comparison"):
-        for priced in entries(one, "seconds"):
-            if priced["num_replicas"] == replicas:
-                told.append(f"{label(one['policy'])} {spread_text(priced)}")
+    told = [
+        (label(one["policy"]), priced)
+        for one in entries(document, "comparison")
+        for priced in entries(one, "seconds")
+        if priced["num_replicas"] == replicas
+    ]
     if not told:
         return f"The loss against seconds on {on}"
-    return f"On {on}, of the baseline's seconds to the loss both reach: " + (
-        ", ".join(told)
+    if len(told) <= _FEW_POLICIES:
+        listed = ", ".join(f"{name} {spread_text(priced)}" for name, priced in told)
+        return f"On {on}, of the baseline's seconds to the loss both reach: {listed}"
+    paying = [one for one in told if one[1]["pays"] == "yes"]
+    if not paying:
+        return f"On {on} no policy is sooner than the baseline at the loss both reach"
+    name, best = min(paying, key=lambda one: one[1]["value"])
+    return (
+        f"On {on} {name} gains most: {spread_text(best)} the baseline's seconds to the "
+        "loss both reach"
     )
 
 
@@ -182,6 +193,7 @@ def batch_chart(trained: Sequence[Record], key: str, title: str) -> Chart:
 # Marks --------------------------------------------------------------------------------
 
 Curve = tuple[Record, Sequence[float], Sequence[float]]
+End = tuple[float, float, str, str]
 
 
 def _draw(
@@ -191,8 +203,8 @@ def _draw(
     told: Any,
     axes: Mapping[str, str] | None = None,
 ) -> None:
-    shades = _shades([run for run, _, _ in curves])
-    ends: list[tuple[float, float, str, str]] = []
+    looks = _looks([run for run, _, _ in curves])
+    ends: list[End] = []
     named: set[str] = set()
     for run, x, y in curves:
         if not x:
@@ -202,12 +214,12 @@ def _draw(
             f"{name}, seed {run['seed']}<br>{told(at)}: {number(height)}"
             for at, height in zip(x, y, strict=True)
         ]
-        shade = shades[name]
+        shade, dash = looks[name]
         drawing.add_scatter(
             x=list(x),
             y=list(y),
             mode="lines",
-            line={"color": shade, "width": 1.3 if name in named else 2},
+            line={"color": shade, "width": 1.3 if name in named else 2, "dash": dash},
             text=texts,
             hovertemplate="%{text}<extra></extra>",
             **(axes or {}),
@@ -216,21 +228,39 @@ def _draw(
             named.add(name)
             ends.append((x[-1], y[-1], _short(name), shade))
     if axes is None:
-        marks.name_ends(drawing, ends, axis)
+        for group in _side_by_side(ends):
+            marks.name_ends(drawing, group, axis)
 
 
-def _shades(trained: Sequence[Record]) -> dict[str, str]:
-    shades: dict[str, str] = {}
+def _side_by_side(ends: Sequence[End]) -> list[list[End]]:
+    """Return ends of curves in groups whose names would lie upon each other."""
+    groups: list[list[End]] = []
+    width = _NAME * max((end[0] for end in ends), default=0.0)
+    # From the left, so that the margin fits the names at the right edge.
+    for end in sorted(ends):
+        if groups and end[0] - groups[-1][-1][0] < width:
+            groups[-1].append(end)
+        else:
+            groups.append([end])
+    return groups
+
+
+def _looks(trained: Sequence[Record]) -> dict[str, tuple[str, str | None]]:
+    """Return the colour of each policy, grey for the baseline, dashed past six."""
     names = list(
         dict.fromkeys(label(t["policy"]) for t in trained if not field(t, "baseline"))
     )
-    few = [style.color(name) for name in _NAMED]
-    many = few if len(names) <= len(few) else style.ramp(len(names))
-    shades.update(zip(names, many, strict=False))
+    shades = [style.color(name) for name in _NAMED]
+    if len(names) > len(shades):
+        shades = style.ramp(min(len(names), len(style.RAMP)))
+    looks: dict[str, tuple[str, str | None]] = {
+        name: (shades[place % len(shades)], "dash" if place >= len(shades) else None)
+        for place, name in enumerate(names)
+    }
     for run in trained:
         if field(run, "baseline"):
-            shades[label(run["policy"])] = style.color("muted")
-    return shades
+            looks[label(run["policy"])] = (style.color("muted"), None)
+    return looks
 
 
 def _short(name: str) -> str:
