@@ -3,7 +3,8 @@
 from rightbatch.sampler.contract import Stream
 from rightbatch.sampler.examples import ExampleStream, chunks, whole
 from rightbatch.sampler.iterable import IterableStream
-from rightbatch.sampler.micro_batches import Loading, MicroBatchStream
+from rightbatch.sampler.loading import Loading
+from rightbatch.sampler.micro_batches import MicroBatchStream
 from rightbatch.sampler.update_batch import ForwardPass, UpdateBatch
 
 __all__ = [

@@ -9,7 +9,8 @@ import torch
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.sampler.cuts import Join, dealt, grouped
-from rightbatch.sampler.micro_batches import Loading, nearest_served
+from rightbatch.sampler.loading import Loading
+from rightbatch.sampler.micro_batches import nearest_served
 from rightbatch.sampler.nesting import length_of
 from rightbatch.sampler.turns import all_tell
 from rightbatch.sampler.update_batch import Piece, UpdateBatch, make_passes
