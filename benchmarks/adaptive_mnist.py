@@ -13,7 +13,9 @@ machine, measured once and interpolated, and a ring's communication between proc
 it, summed over the batches of the run. Evaluations of the loss are not in them: the
 checks of the target are this script's, and those a policy asks for are counted apart.
 
-Runs are kept in the file of --out as they finish; a second call goes on from them.
+A tuning run is given up at twice the best seconds of its family so far, on one replica
+and on eight. Runs are kept in the file of --out as they finish; a second call goes on
+from them.
 """
 
 import argparse
@@ -44,6 +46,7 @@ TARGET, LARGEST, REPLICAS = 0.1, 1024, (1, 8)
 RATES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
 TUNING_SEED, FRESH_SEEDS = 0, (1, 2, 3, 4, 5)
 EPOCHS = 2
+GIVE_UP = 2.0  # times what the best of a family took: no longer in the race
 
 
 # 1) Families --------------------------------------------------------------------------
@@ -110,16 +113,30 @@ class Race:
     def __init__(self, workload: Workload, step_time: MeasuredStepTime) -> None:
         self.workload, self.step_time = workload, step_time
 
-    def run(self, setting: Setting, lr: float, seed: int) -> dict[str, Any]:
+    def run(
+        self, setting: Setting, lr: float, seed: int, limits: dict[int, float]
+    ) -> dict[str, Any]:
+        """Train until the target, or until it cannot be the best any more."""
         model = self.workload.model(seed)
         loss_now = MeanLoss(
             model, self.workload.loss, self.workload.train, fraction=0.05, seed=9
         )
         controller = self._controller(setting, model, lr, seed)
-        reached, due = False, 0.0
+        reached, due, spent = False, 0.0, dict.fromkeys(limits, 0.0)
+        costs: dict[tuple[int, int], float] = {}
+
+        def is_over_the_limits(size: int) -> bool:
+            for replicas in limits:
+                if (size, replicas) not in costs:
+                    one = price_run([size], self.step_time, replicas)
+                    costs[size, replicas] = one.seconds
+                spent[replicas] += costs[size, replicas]
+            return all(spent[replicas] > limits[replicas] for replicas in limits)
 
         def check(record) -> bool:
             nonlocal reached, due
+            if is_over_the_limits(record.batch_size):
+                return True
             recent = controller.records[-max(20, record.step // 10) :]
             near = fmean(one.loss for one in recent) < 1.4 * TARGET
             if not near or record.step < due:
@@ -221,11 +238,30 @@ class Kept:
             if self.report:
                 return {"reached": False, "batch_sizes": []}
             begin = time.perf_counter()
-            found = self.known[key] = self.race.run(setting, lr, seed)
+            limits = self._limits(setting, seed)
+            found = self.known[key] = self.race.run(setting, lr, seed, limits)
             self._keep(key)
             took, steps = time.perf_counter() - begin, len(found["batch_sizes"])
             print(f"{key} {found['reached']} {steps} {took:.1f} s", file=sys.stderr)
         return self.known[key]
+
+    def _limits(self, setting: Setting, seed: int) -> dict[int, float]:
+        """Return GIVE_UP times the family's best seconds so far, while tuning."""
+        replicas = REPLICAS
+        if setting.family == "Planned":
+            replicas = (setting.planned_for,)
+        if seed != TUNING_SEED:
+            return dict.fromkeys(replicas, math.inf)
+        runs = [
+            run
+            for key, run in self.known.items()
+            if key.split("|")[0] == setting.family and key.endswith(f"|{TUNING_SEED}")
+        ]
+        return {
+            p: GIVE_UP
+            * min((seconds(run, self.step_time, p) for run in runs), default=math.inf)
+            for p in replicas
+        }
 
     def _keep(self, key: str) -> None:
         with self.path.open("a") as lines:

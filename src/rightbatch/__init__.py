@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rightbatch.controller import BatchSizeController
     from rightbatch.convergence import (
         ConvergenceFit,
         ConvergenceLaw,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rightbatch.fitting import Interval
     from rightbatch.gradients import NoiseMeter, NoiseReading
     from rightbatch.lr_scaling import transfer
+    from rightbatch.sampler import MicroBatchStream
     from rightbatch.step_time import (
         ConstantCommunication,
         LinearCommunication,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         fit_step_time,
     )
     from rightbatch.timing import measure_comm, measure_step_times
+    from rightbatch.training import train
     from rightbatch.training_time import (
         BatchLimits,
         Plan,
@@ -52,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BatchLimits",
+    "BatchSizeController",
     "ConstantCommunication",
     "ConvergenceFit",
     "ConvergenceLaw",
@@ -59,6 +63,7 @@ __all__ = [
     "LinearCommunication",
     "LossLaw",
     "MeasuredStepTime",
+    "MicroBatchStream",
     "NoCommunication",
     "NoiseMeter",
     "NoiseReading",
@@ -82,11 +87,13 @@ __all__ = [
     "plan_batch_size",
     "plan_batch_sizes",
     "sweep",
+    "train",
     "transfer",
 ]
 
 _HOME = {
     "BatchLimits": "training_time",
+    "BatchSizeController": "controller",
     "ConstantCommunication": "step_time",
     "ConvergenceFit": "convergence",
     "ConvergenceLaw": "convergence",
@@ -94,6 +101,7 @@ _HOME = {
     "LinearCommunication": "step_time",
     "LossLaw": "convergence",
     "MeasuredStepTime": "step_time",
+    "MicroBatchStream": "sampler",
     "NoCommunication": "step_time",
     "NoiseMeter": "gradients",
     "NoiseReading": "gradients",
@@ -116,6 +124,7 @@ _HOME = {
     "plan_batch_size": "training_time",
     "plan_batch_sizes": "training_time",
     "sweep": "experiments.sweep",
+    "train": "training",
     "transfer": "lr_scaling",
 }
 

@@ -1,12 +1,16 @@
 """The step itself: clipped, at the learning rate that goes with the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rightbatch.controller.acting import Acting, Follower, ScheduleClock
+
+# Where a dot product adds up in a precision that serves.
+_EXACT = (torch.float32, torch.float64)
 
 
 class StepTaken(NamedTuple):
@@ -94,10 +98,24 @@ class Stepper:
             for parameter in group["params"]
             if parameter.grad is not None
         ]
+        square = _sq_norm([p.grad for p in parameters]) if self._wants_norm else None
         if limit is not None:
-            total: Any = nn.utils.clip_grad_norm_(parameters, limit)
-        else:
-            total = nn.utils.get_total_norm([p.grad for p in parameters])
-        if hasattr(total, "full_tensor"):
+            nn.utils.clip_grad_norm_(parameters, limit)
+        return square
+
+
+def _sq_norm(gradients: Sequence[Tensor]) -> float:
+    """Return the squared norm of a gradient, given in parts."""
+    devices = {part.device for part in gradients}
+    if len(devices) != 1 or any(not _is_plain(part) for part in gradients):
+        total: Any = nn.utils.get_total_norm(gradients)
+        if hasattr(total, "full_tensor"):  # of shards
             total = total.full_tensor()
-        return float(total) ** 2 if self._wants_norm else None
+        return float(total) ** 2
+    # A third of the time of `get_total_norm` on a small model, where it is seen.
+    flat = [part.reshape(-1) for part in gradients]
+    return float(torch.stack([part.dot(part) for part in flat]).sum())
+
+
+def _is_plain(part: Tensor) -> bool:
+    return type(part) is Tensor and part.dtype in _EXACT and not part.is_sparse
