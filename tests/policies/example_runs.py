@@ -56,6 +56,7 @@ def named(text, **others):
 
 
 WRAPPED = [
+    Wait(AdaDamp(initial_batch_size=8), updates=4),
     Clip(AdaDamp(initial_batch_size=8), low=2, high=100),
     RoundTo(AdaDamp(initial_batch_size=8), multiple=4, powers_of_two=True),
     SpillToLr(AdaDamp(initial_batch_size=8), cap=32),

@@ -142,8 +142,9 @@ def test_a_noise_scale_that_stays_moves_the_batch_once_at_most(truth, errors):
 
 def test_while_a_dwell_inside_holds_nothing_changes():
     policy = Sure(Dwell(NoiseFollowing(initial_batch_size=64), updates=2))
-    wide = scale(150.0, 50.0, 400.0)
-    found = on_intervals(policy, None, wide, wide, wide, scale(150.0, 90.0, 400.0))
+    # Asked at 0, 2 and 4; at 2 the policy inside moves to 150, and nobody is sure.
+    wide = [scale(150.0, 50.0 + k, 400.0) for k in range(3)]
+    found = on_intervals(policy, None, *wide, scale(150.0, 90.0, 400.0))
     assert [one.batch_size for one in found] == [64, 64, 64, 64, 150]
 
 

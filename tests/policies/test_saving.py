@@ -1,7 +1,7 @@
 """Memory and identity of every policy survive JSON."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from policies.example_runs import WRAPPED, every_policy, odd_runs
 
 from rightbatch.errors import InputError
 from rightbatch.policies import (
+    OBSERVABLE,
     AdaDamp,
     Constant,
     Decision,
@@ -51,6 +52,29 @@ def test_a_run_that_was_saved_goes_on_as_if_it_had_not_been(policy, run, stop):
     assert json.loads(json.dumps(pack_state(state))) == pack_state(state)
 
 
+FREE = {"epoch", "tokens", "seconds", "dataset_size"}
+
+
+@each_policy
+@settings(max_examples=30)
+@given(run=odd_runs)
+def test_what_a_policy_says_it_will_not_look_at_makes_no_difference(policy, run):
+    state = policy.init()
+    for seen in run:
+        clock_only = without(seen, OBSERVABLE - FREE)
+        looks = needs_now(policy, state, clock_only)
+        decision, after = policy.update(state, seen)
+        assert policy.update(state, without(seen, OBSERVABLE - looks)) == (
+            decision,
+            after,
+        )
+        state = after
+
+
+def without(seen, names):
+    return replace(seen, **dict.fromkeys(names))
+
+
 def test_signatures_survive_json_and_no_two_are_the_same():
     signatures = [policy_signature(policy) for policy in POLICIES]
     texts = [json.dumps(one, sort_keys=True) for one in signatures]
@@ -59,7 +83,7 @@ def test_signatures_survive_json_and_no_two_are_the_same():
 
 
 def test_a_signature_names_the_policies_inside():
-    found = policy_signature(WRAPPED[6])
+    found = policy_signature(WRAPPED[7])
     assert found["class"] == "Dwell"
     assert found["policy"]["policy"]["class"] == "OnlyIfSure"
     inside = found["policy"]["policy"]["policy"]

@@ -108,8 +108,14 @@ def test_what_spilled_is_undone_when_the_cap_releases():
 
 def test_an_unbounded_wish_leaves_the_rate_as_it_was():
     policy = SpillToLr(AdaDamp(initial_batch_size=8, best_loss=1.0), cap=16)
-    found = follow(policy, clock(4, eval_loss=[2.0, 1.125, 0.5, 1.5]))
-    assert [one[:2] for one in found] == [(8, 1), (16, 0.25), (16, 0.25), (16, 1)]
+    found = follow(policy, clock(5, eval_loss=[2.0, 1.125, 0.5, 1.5, 1.0]))
+    assert [one[:2] for one in found] == [
+        (8, 1),
+        (16, 0.25),
+        (16, 0.25),
+        (16, 1),
+        (16, 1),
+    ]
     at_once = follow(SpillToLr(Constant(batch_size=UNBOUNDED), cap=16), clock(1))
     assert at_once[0][:2] == (16, 1)
 
