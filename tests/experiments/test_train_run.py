@@ -13,7 +13,11 @@ from torch import nn
 from rightbatch.errors import InputError, WorkloadFailedError
 from rightbatch.experiments.randomness import derived_seed
 from rightbatch.experiments.train_run import RunFiles, TrainJob, run_training
-from rightbatch.experiments.train_settings import TrainSettings, policy_examples
+from rightbatch.experiments.train_settings import (
+    TrainSettings,
+    num_evaluations,
+    policy_examples,
+)
 from rightbatch.policies import named_policy
 from rightbatch.sampler import ExampleStream
 
@@ -105,6 +109,15 @@ def test_a_schedule_is_over_the_examples_whatever_the_batch():
         # A scheduler moves by whole updates of the first batch.
         expected = 0.1 * (1 - np.floor(before / 8) * 8 / 1024)
         np.testing.assert_allclose(run.trace.lrs, expected, rtol=1e-6)
+
+
+def test_a_large_set_is_evaluated_less_often_than_it_takes_to_train():
+    assert num_evaluations(10**6, 12_000) == 40
+    for examples in (1, 24_000, 100_000, 10**7):
+        num = num_evaluations(examples, 12_000)
+        assert 10 <= num <= 40
+        assert num == 10 or num * 12_000 <= 3 * examples
+    assert num_evaluations(None, 12_000) == 40
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():

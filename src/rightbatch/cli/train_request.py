@@ -302,6 +302,7 @@ def _settings(
     from rightbatch.experiments.train_settings import (
         DEFAULT_GROWTH,
         TrainSettings,
+        num_evaluations,
         policy_examples,
     )
 
@@ -319,6 +320,7 @@ def _settings(
             )
     ends = [options.max_examples, None if epochs is None else math.ceil(epochs * size)]
     known = [end for end in ends if end is not None]
+    end = min(known, default=None)
     data, fraction = policy_examples(
         workload.train,
         workload.evaluate_on,
@@ -331,14 +333,19 @@ def _settings(
         initial_batch_size=initial,
         max_batch_size=largest,
         micro_batch_size=options.micro_batch_size or initial,
-        max_examples=min(known, default=None),
+        max_examples=end,
         max_steps=options.max_steps,
         measure_every=options.measure_every,
         schedule=options.schedule,
+        num_evaluations=num_evaluations(end, _count(workload.evaluate_on)),
         policy_data=data,
         policy_fraction=fraction,
         device=options.device,
     )
+
+
+def _count(data: Any) -> int:
+    return len(data)
 
 
 def _target(text: str | None, workload: "Workload") -> float | None:

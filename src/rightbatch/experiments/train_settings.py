@@ -10,6 +10,11 @@ from rightbatch.errors import InputError
 from rightbatch.lr_scaling import named_schedule
 
 NUM_EVALUATIONS = 40
+FEW_EVALUATIONS = 10
+# A forward pass is a third of an update: evaluations take as long as training at most.
+_EVALUATED_SHARE = 3.0
+# Its mean loss is then known to about 3 %; a whole data set is rarely worth the wait.
+POLICY_EXAMPLES = 1000
 DEFAULT_GROWTH = 32  # as from 16 to 512
 
 
@@ -27,6 +32,7 @@ class TrainSettings:
         max_steps: Where it ends in updates; None likewise.
         measure_every: Updates between two readings of the gradient noise.
         schedule: Of the learning rate, over the examples of the run; None for none.
+        num_evaluations: Along the examples of the run, evenly.
         policy_data: Which examples a policy's own loss is of: ``train`` or
             ``evaluate_on``.
         policy_fraction: Which share of them.
@@ -51,6 +57,7 @@ class TrainSettings:
     max_steps: int | None = None
     measure_every: int = 10
     schedule: str | None = None
+    num_evaluations: int = NUM_EVALUATIONS
     policy_data: str = "train"
     policy_fraction: float = 1.0
     device: str = "cpu"
@@ -71,17 +78,21 @@ class TrainSettings:
                 f"{self.micro_batch_size} and {self.initial_batch_size}.",
                 "the smallest batch is one micro-batch",
             )
-        for name in ("max_examples", "max_steps"):
-            if getattr(self, name) is not None:
-                _checks.positive_integer(who, name, getattr(self, name))
-        if self.max_examples is None and self.max_steps is None:
-            raise InputError(f"{who}: an end must be given.", "such as --epochs 20")
-        _checks.positive_integer(who, "measure_every", self.measure_every)
+        for name in ("measure_every", "num_evaluations"):
+            _checks.positive_integer(who, name, getattr(self, name))
         if not 0 < self.policy_fraction <= 1:
             raise InputError(
                 f"{who}: `evaluate_fraction` must be above 0 and at most 1, got "
                 f"{self.policy_fraction:g}."
             )
+        self._check_end(who)
+
+    def _check_end(self, who: str) -> None:
+        for name in ("max_examples", "max_steps"):
+            if getattr(self, name) is not None:
+                _checks.positive_integer(who, name, getattr(self, name))
+        if self.max_examples is None and self.max_steps is None:
+            raise InputError(f"{who}: an end must be given.", "such as --epochs 20")
         if self.schedule is not None:
             named_schedule(self.schedule)
             if self.max_examples is None:
@@ -93,7 +104,7 @@ class TrainSettings:
     def slot(self, examples: int) -> int:
         """Return the number of the grid's places that lie at or before a position.
 
-        Forty even ones over the examples of the run. Where these are not known, over
+        Even ones over the examples of the run. Where these are not known, over
         those of the updates at the initial batch size, and then half as dense with
         each doubling.
 
@@ -106,20 +117,40 @@ class TrainSettings:
         end = self.max_examples
         if end is None:
             end = self.initial_batch_size * (self.max_steps or 1)
+        num = self.num_evaluations
         if examples <= end:
-            return math.floor(NUM_EVALUATIONS * examples / end)
+            return math.floor(num * examples / end)
         octave = math.ceil(math.log2(examples / end))
         start = end * 2.0 ** (octave - 1)
-        half = NUM_EVALUATIONS // 2
-        return (
-            NUM_EVALUATIONS
-            + half * (octave - 1)
-            + math.floor(NUM_EVALUATIONS * (examples - start) / (2 * start))
-        )
+        # Half as many again with each doubling: few, however far the batch grows.
+        before = num + num // 2 * (octave - 1)
+        return before + math.floor(num // 2 * (examples - start) / start)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; equal settings have equal ones."""
         return asdict(self)
+
+
+def num_evaluations(max_examples: int | None, evaluated: int) -> int:
+    """Return how often a run is evaluated.
+
+    Forty times, unless that took longer than the training; ten times at least.
+
+    Args:
+        max_examples: Of the run; None where unknown.
+        evaluated: Examples of one evaluation.
+
+    Returns:
+        The number.
+
+    Example:
+        >>> num_evaluations(28_760, 359), num_evaluations(24_000, 12_000)
+        (40, 10)
+    """
+    if max_examples is None:
+        return NUM_EVALUATIONS
+    most = math.floor(_EVALUATED_SHARE * max_examples / max(1, evaluated))
+    return max(FEW_EVALUATIONS, min(NUM_EVALUATIONS, most))
 
 
 def policy_examples(
@@ -128,8 +159,8 @@ def policy_examples(
     """Return the examples that a policy's own loss is read from.
 
     A policy compares training losses. So they are the examples of the target where the
-    model is trained on these, else as many of the training data, unless a fraction of
-    the training data is asked for.
+    model is trained on these, else as many of the training data, a thousand at most;
+    unless a fraction of the training data is asked for.
 
     Args:
         train: The training data.
@@ -143,12 +174,13 @@ def policy_examples(
     Example:
         >>> policy_examples(range(1000), range(250), on_train=False, fraction=None)
         ('train', 0.25)
-        >>> policy_examples(range(1000), range(250), on_train=True, fraction=None)
-        ('evaluate_on', 1.0)
+        >>> policy_examples(range(60000), range(4000), on_train=True, fraction=None)
+        ('evaluate_on', 0.25)
     """
     if fraction is not None:
         return "train", fraction
-    if on_train:
-        return "evaluate_on", 1.0
     sizes = [len(cast(Sized, data)) for data in (train, evaluate_on)]
-    return "train", min(1.0, sizes[1] / sizes[0])
+    num = min(sizes[1], POLICY_EXAMPLES)
+    if on_train:
+        return "evaluate_on", min(1.0, num / sizes[1])
+    return "train", min(1.0, num / sizes[0])
