@@ -171,6 +171,20 @@ def test_the_first_batch_served_is_what_the_rate_is_for_unless_said():
     assert [r.lr for r in said.records] == pytest.approx([0.05, 0.1])
 
 
+def test_auto_is_adascale_for_sgd_and_has_the_noise_measured():
+    auto = run(controlled(Listed((8, 32)), lr_rule="auto"), max_steps=9)
+    named = run(controlled(Listed((8, 32)), lr_rule="adascale"), max_steps=9)
+    assert [r.lr for r in auto.records] == [r.lr for r in named.records]
+    assert auto.records[-1].grad_variance is not None
+    quiet = controlled(Listed((8, 32)), lr_rule="auto", sensing=Sensing(noise="off"))
+    assert [r.lr for r in run(quiet, max_steps=2).records] == [0.1, 0.4]
+
+
+def test_a_rule_that_needs_the_noise_is_refused_where_it_is_off():
+    with pytest.raises(InputError, match="`lr_rule` adascale needs the noise scale"):
+        controlled(Listed((4,)), lr_rule="adascale", sensing=Sensing(noise="off"))
+
+
 def test_an_unknown_rule_is_refused_with_near_names():
     with pytest.raises(InputError, match="lr_rule.*adascale"):
         controlled(Listed((4,)), lr_rule="adascal")

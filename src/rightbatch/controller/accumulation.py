@@ -41,6 +41,8 @@ class Accumulation:
         self._weights: Sequence[float] = ()
         self._times = 0
         self.tokens = 0.0
+        own: Any = type(optimizer).zero_grad
+        self._empties_plainly = own is Optimizer.zero_grad
         self._is_plain = sharing.num_replicas == 1
 
     def start(self) -> None:
@@ -49,7 +51,13 @@ class Accumulation:
 
     def begin(self) -> None:
         """Empty the gradient; a closure comes here several times in one update."""
-        self._optimizer.zero_grad(set_to_none=True)
+        if self._empties_plainly:
+            # What `zero_grad` does, without what it costs on a small model.
+            for group in self._optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+        else:
+            self._optimizer.zero_grad(set_to_none=True)
         if self._times and self.noise is not None:
             self.noise.discard()
         self._times += 1

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rightbatch import _checks
 from rightbatch.controller.guard import Guard
+from rightbatch.errors import InputError
 from rightbatch.lr_scaling import (
     LR_RULES,
     Settings,
@@ -81,11 +82,13 @@ class Follower:
 
     Args:
         optimizer: Any.
-        rule: Of `LR_RULES`, ``auto``, or ``none``: the settings stay as they are.
+        rule: Of `LR_RULES`, ``auto`` for what suits the optimizer, or ``none``: the
+            settings stay as they are.
         acting: How.
+        noise: Whether the noise scale is measured.
 
     Raises:
-        InputError: There is no such rule.
+        InputError: There is no such rule, or it needs a noise scale.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(1))
@@ -98,7 +101,9 @@ class Follower:
         0.1
     """
 
-    def __init__(self, optimizer: Optimizer, rule: str, acting: Acting) -> None:
+    def __init__(
+        self, optimizer: Optimizer, rule: str, acting: Acting, *, noise: bool = True
+    ) -> None:
         if rule not in ("none", "auto"):
             key = rule.partition(":")[0].replace("-", "_")
             _checks.one_of(
@@ -106,19 +111,27 @@ class Follower:
             )
             find_rule(rule)
         self.rule = rule
+        self._has_noise = noise
+        if self.needs_noise_scale and not noise and rule != "auto":
+            raise InputError(
+                f"BatchSizeController: `lr_rule` {rule} needs the noise scale, which "
+                "this loop does not measure.",
+                "give Sensing(noise='auto')",
+            )
         self.lr_batch_size = acting.lr_batch_size
         self._optimizer, self._acting = optimizer, acting
         self._known: tuple[float, float | None] = (0.0, None)
         self._moves: list[_Move] = []
         self.warnings: tuple[str, ...] = ()
         self.last_factor = 1.0
+        self._last_rule = rule.replace("-", "_")
 
     @property
     def needs_noise_scale(self) -> bool:
-        """Whether the rule cannot be used without a noise scale."""
-        return self.rule not in ("none", "auto") and bool(
-            find_rule(self.rule)[0].needs_noise_scale
-        )
+        """Whether the rule waits for a noise scale before it changes anything."""
+        if self.rule == "auto":
+            return self._has_noise
+        return self.rule != "none" and find_rule(self.rule)[0].needs_noise_scale
 
     @contextmanager
     def applied(
@@ -156,13 +169,13 @@ class Follower:
     def progress(self, batch_size: float, noise_scale: float | None) -> float:
         """Return how many of the schedule's steps this update is."""
         counts, base = self._acting.counts, self.lr_batch_size or batch_size
-        adascale = self.rule.replace("-", "_").startswith("adascale")
+        adascale = self._last_rule.startswith("adascale")
         if counts == "auto":
             counts = "progress" if adascale else "examples"
         if counts == "progress" and adascale:
             if noise_scale is None:
                 return 1.0
-            return steps_factor(self.rule, base, batch_size, noise_scale)
+            return steps_factor(self._last_rule, base, batch_size, noise_scale)
         return 1.0 if counts == "steps" else batch_size / base
 
     def _moves_for(self, batch_size: float, noise_scale: float | None) -> "list[_Move]":
@@ -203,6 +216,7 @@ class Follower:
             half_life=[name for name in self._acting.half_life if name in given],
             keep=[name for name in self._acting.keep if name in given],
         )
+        self._last_rule = moved.rule
         self.warnings = tuple(dict.fromkeys((*self.warnings, *moved.warnings)))
         return _Move(moved.lr_factor, _torch_values(group, moved))
 

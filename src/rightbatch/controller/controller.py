@@ -60,7 +60,8 @@ class BatchSizeController:
         optimizer: Of its parameters.
         policy: Decides.
         stream: Of examples; cut for as many replicas as share the model.
-        lr_rule: Of :data:`rightbatch.lr_scaling.LR_RULES`, ``auto``, or ``none``.
+        lr_rule: Of :data:`rightbatch.lr_scaling.LR_RULES`; ``auto``, which is AdaScale
+            for SGD; or ``none``.
         sensing: What is measured, and how.
         acting: What is done to the optimizer.
 
@@ -107,7 +108,8 @@ class BatchSizeController:
         self._policy, self._stream, self._acting = policy, stream, acting
         self._sharing = GradientSharing(model)
         check_places(self._sharing, stream)
-        self._follower = Follower(optimizer, lr_rule, acting)
+        measures = sensing.noise != "off"
+        self._follower = Follower(optimizer, lr_rule, acting, noise=measures)
         self._stepper = Stepper(
             optimizer,
             self._follower,
@@ -126,6 +128,7 @@ class BatchSizeController:
         self._last_good: LastGood | None = None
         self._state: Any = policy.init()
         self._decision = Decision(1.0)
+        self._wish, self._served = 0.0, 0
         self._lap = (0.0, 0.0)
         self.records: list[UpdateRecord] = []
 
@@ -339,8 +342,10 @@ class BatchSizeController:
         self._decision = decision
         self._gradient.start()
         units = 1 if self._noise is None else self._noise.min_units
-        served = self._stream.served(decision.batch_size)
-        batch = self._stream.next(served, min_units=units)
+        if decision.batch_size != self._wish:
+            self._wish = decision.batch_size
+            self._served = self._stream.served(self._wish)
+        batch = self._stream.next(self._served, min_units=units)
         return Update(self._gradient, batch, self._finish)
 
     def _finish(self, update: Update, closure: Callable[[], Tensor] | None) -> None:

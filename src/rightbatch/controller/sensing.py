@@ -165,11 +165,12 @@ class NoiseSensor:
 
     @property
     def usable(self) -> float | None:
-        """The noise scale a rule may act on: the value, or what it surely exceeds."""
-        if self._reading is None:
-            return None
-        value = self._reading.value
-        return (value if value is not None else self._reading.lower_bound) or None
+        """The noise scale a rule may act on, what it surely exceeds; None for nothing.
+
+        A rate grows with it: after one reading of a small batch the value itself may be
+        ten times too large, and a run does not come back from such a rate.
+        """
+        return None if self._reading is None else self._reading.lower_bound or None
 
     def unit(
         self, examples: float, weight: float | None
