@@ -93,8 +93,9 @@ def settings() -> list[Setting]:
             for rule in RULES
         ),
         *(
-            Setting("NoiseFollowing", f"noise-following:factor={factor}", 16, rule)
-            for factor, rule in noise
+            Setting("NoiseFollowing", f"noise-following:sure={sure}", 16, rule)
+            for sure in ("false", "true")
+            for rule in GAINS
         ),
         *(
             Setting("Planned", f"planned:factor={factor}", 16, rule, replicas)
