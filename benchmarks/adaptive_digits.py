@@ -40,6 +40,7 @@ from rightbatch.policies import (
     GeoDamp,
     GeoDampLR,
     NoiseFollowing,
+    OnlyIfSure,
     PadaDamp,
     RadaDamp,
     RoundTo,
@@ -214,8 +215,8 @@ def show_parity(seeds: int) -> bool:
 
 # 4) What a learning-rate rule adds ----------------------------------------------------
 
-RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-SIZES = (16, 32, 64, 128, 256, 512)
+RATES = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)
+SIZES = (16, 32, 64, 96, 128, 192)
 
 
 def updates_to(target: float, controller: BatchSizeController) -> float:
@@ -247,16 +248,16 @@ def best_of(
 
 
 def policies() -> Iterator[tuple[str, object, str]]:
-    noise = NoiseFollowing(initial_batch_size=START)
-    yield "NoiseFollowing", Clip(noise, low=START), "adascale"
-    yield "NoiseFollowing", Clip(noise, low=START), "square_root"
-    half = NoiseFollowing(initial_batch_size=START, factor=0.5)
-    yield "NoiseFollowing x.5", Clip(half, low=START), "adascale"
-    yield "AdaDamp", Dwell(AdaDamp(initial_batch_size=START), updates=5), "adascale"
-    yield "AdaDamp", Dwell(AdaDamp(initial_batch_size=START), updates=5), "square_root"
+    noise = Clip(NoiseFollowing(initial_batch_size=START), low=START)
+    yield "NoiseFollowing", noise, "adascale"
+    sure = Clip(OnlyIfSure(NoiseFollowing(initial_batch_size=START)), low=START)
+    yield "NoiseFollowing if sure", sure, "adascale"
+    adadamp = Dwell(AdaDamp(initial_batch_size=START), updates=5)
+    for rule in ("none", "square_root", "adascale"):
+        yield "AdaDamp", adadamp, rule
     yield "GeoDamp", GeoDamp(initial_batch_size=START, delay=5, factor=2), "adascale"
-    yield "PadaDamp .05", PadaDamp(initial_batch_size=START, rate=0.05), "adascale"
-    yield "PadaDamp .2", PadaDamp(initial_batch_size=START, rate=0.2), "square_root"
+    yield "PadaDamp .2", PadaDamp(initial_batch_size=START, rate=0.2), "adascale"
+    yield "PadaDamp .2", PadaDamp(initial_batch_size=START, rate=0.2), "none"
 
 
 def show_rules(seeds: int) -> bool:
