@@ -121,13 +121,16 @@ def test_of_several_policies_the_best_for_each_number_of_replicas_is_named():
         payoff(1.5, 1.2, policy="planned"),
     ]
     assert said(*three) == (
-        "Of 3 policies beside constant, none pays on 1 replica, geodamp pays most on "
-        "8 replicas (0.3× the seconds to the loss 0.31, 1 more pay too). One seed does "
-        "not tell this from chance."
+        "Of 3 policies beside constant, none pays on 1 replica, geodamp gains most on "
+        "8 replicas (0.3× the seconds to the loss 0.31). One seed does not tell this "
+        "from chance."
     )
     missed = payoff(0.5, 0.1, policy="padadamp", target=0.15, reached=(0, 1))
-    assert "geodamp pays most" in said(*three, missed)
-    assert "1 reaches not the target 0.15 that it does." in said(*three, missed)
+    assert "geodamp gains most" in said(*three, missed)
+    assert "1 misses the target 0.15, which constant reaches." in said(*three, missed)
+    assert "none pays on 1 or 8 replicas" in said(three[2], three[2])
+    both = said(payoff(0.5, 0.4), three[2])
+    assert "adadamp gains most on 1 and 8 replicas (0.5× and 0.4× the seconds" in both
 
 
 def test_warnings_name_the_run_they_are_of():
@@ -260,7 +263,9 @@ def test_a_dwell_is_given_to_policies_without_one():
 
 
 def test_a_policy_that_is_none_says_which_option_it_came_from():
-    with pytest.raises(InputError, match=r"--policy geodap: there.*did you mean geodamp"):
+    with pytest.raises(
+        InputError, match=r"--policy geodap: there.*did you mean geodamp"
+    ):
         make_policies("--policy", ["geodap"], (8, 64), PolicyContext())
 
 

@@ -46,7 +46,17 @@ NAMES = [
 # Tables -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("document", [training(), replayed()], ids=["train", "replay"])
+def several():
+    """Return a document of three seeds of a policy with a long name."""
+    name = "geodamp:delay=5,factor=2"
+    runs = [trained(name, grown, seed=seed) for seed in range(3)]
+    runs += [trained("constant", lambda _: 16, seed=s, baseline=True) for s in range(3)]
+    return document_of(*runs, comparison=[comparison_of(name, (1.2, 0.4), seeds=3)])
+
+
+@pytest.mark.parametrize(
+    "document", [training(), several(), replayed()], ids=["train", "seeds", "replay"]
+)
 def test_every_table_fits_80_columns(document):
     sheets = train_sheets(document) + replay_sheets(document)
     assert sheets
@@ -96,6 +106,15 @@ def test_a_comparison_of_seeds_shows_their_range():
     assert sheet.columns[8].heading == "range at P = 8"
     assert sheet.rows[0][8] == "0.36–0.44"
     assert any("3 seeds" in note for note in sheet.notes)
+
+
+def test_a_target_missed_is_no_gain():
+    one = comparison_of("adadamp", (0.5, 0.4))
+    for priced in one["seconds"]:
+        priced["pays"] = "not_reached"
+    sheet = payoff_sheet([one])
+    assert sheet.rows[0][-2:] == ("missed", "missed")
+    assert any(note.startswith("missed: the target") for note in sheet.notes)
 
 
 def test_what_cannot_be_compared_is_a_dash():

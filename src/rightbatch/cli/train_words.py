@@ -107,24 +107,29 @@ def _verdict(payoff: Payoff, replicas: Sequence[int]) -> str:
 
 def _many(payoffs: Sequence[Payoff], replicas: Sequence[int]) -> str:
     against = payoffs[0].against
-    told: list[str] = []
+    best: dict[str, list[int]] = {}
     for p in replicas:
         paying = [one for one in payoffs if one.pays(p) == "yes"]
-        on = replicas_text(p)
-        if not paying:
-            told.append(f"none pays on {on}")
+        first = min(paying, key=lambda one: one.seconds[p].value, default=None)
+        best.setdefault("" if first is None else first.policy, []).append(p)
+    told: list[str] = []
+    for name, on in best.items():
+        if not name:
+            told.append(f"none pays on {_either(on, 'or')}")
             continue
-        best = min(paying, key=lambda one: one.seconds[p].value)
-        also = f", {len(paying) - 1} more pay too" if len(paying) > 1 else ""
+        one = next(one for one in payoffs if one.policy == name)
+        ratios = " and ".join(_ratio(one.seconds[p]) for p in on)
         told.append(
-            f"{best.policy} pays most on {on} ({_ratio(best.seconds[p])} the seconds "
-            f"to the loss {number(best.loss)}{also})"
+            f"{name} gains most on {_either(on, 'and')} ({ratios} the seconds to the "
+            f"loss {number(one.loss)})"
         )
     missing = [one for one in payoffs if one.misses_target]
     if missing:
-        reach = "reaches" if len(missing) == 1 else "reach"
-        target = number(missing[0].target)
-        told.append(f"{len(missing)} {reach} not the target {target} that it does")
+        misses = "misses" if len(missing) == 1 else "miss"
+        told.append(
+            f"{len(missing)} {misses} the target {number(missing[0].target)}, which "
+            f"{against} reaches"
+        )
     return f"Of {len(payoffs)} policies beside {against}, {', '.join(told)}."
 
 

@@ -61,8 +61,8 @@ def trained_sheet(trained: Sequence[Record]) -> Sheet:
         Column("updates"),
         Column("examples"),
         Column("final loss", "final\nloss"),
-        Column("lowest loss", "lowest\nloss"),
-        Column("measured time", "time"),
+        Column("lowest loss", "lowest\nloss", wide=True),
+        Column("measured time", "time", wide=bool(replicas)),
         *(Column(f"time at P = {p}", f"P = {p}") for p in replicas),
         *(Column(f"cost at P = {p}", wide=True) for p in (replicas if paid else ())),
     ]
@@ -138,6 +138,8 @@ def payoff_sheet(comparison: Sequence[Record]) -> Sheet:
         seeds = max(one["num_seeds"] for one in comparison)
         against = label(comparison[0]["against"])
         notes = (f"All but the loss: as multiples of what {against} took.",)
+        if any(p["pays"] == "not_reached" for c in comparison for p in c["seconds"]):
+            notes += ("missed: the target, which the other reaches on these examples.",)
         if seeds > 1:
             notes += (f"Medians of {count(seeds)} seeds.",)
     return Sheet(
@@ -169,9 +171,11 @@ def verdict_text(verdict: Any) -> str:
 
     Example:
         >>> verdict_text("not_reached"), verdict_text("yes")
-        ('not reached', 'yes')
+        ('missed', 'yes')
     """
-    return MISSING if verdict is None else label(verdict).replace("_", " ")
+    if verdict is None:
+        return MISSING
+    return "missed" if verdict == "not_reached" else label(verdict)
 
 
 def course_sheet(course: Sequence[Record], policy: Any) -> Sheet:
