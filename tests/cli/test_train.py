@@ -124,6 +124,7 @@ def test_policies_are_compared_on_the_same_examples(rightbatch):
     ).document  # fmt: skip
     names = [one["policy"] for one in document["trained"]]
     assert names == ["constant", "geodamp:delay=1,factor=2", "cabs"]
+    assert document["summary"]["policy"] == names[1]
     assert len(document["comparison"]) == 2
     starts = {one["evaluations"][0]["loss"] for one in document["trained"]}
     assert len(starts) == 1

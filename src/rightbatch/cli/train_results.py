@@ -32,7 +32,7 @@ def train_results(
     """Return the results of training under their stable keys.
 
     Args:
-        runs: That were made, the first policy's first.
+        runs: That were made; the trace is that of the first but the baseline.
         step_time: Seconds per step.
         replicas: Numbers of replicas to price at.
         baseline: The policy that others are compared with.
@@ -53,7 +53,9 @@ def train_results(
         ]
         entry = trained_entry(run, prices)
         trained.append({**entry, "baseline": run.policy == baseline})
-    first = runs[0] if runs else None
+    # The baseline is what the others are looked at beside.
+    followed = [run for run in runs if run.policy != baseline] or [*runs]
+    first = followed[0] if followed else None
     sentence = payoff_sentence(payoffs, replicas)
     if not sentence and first is not None:
         sentence = alone_sentence(first)
