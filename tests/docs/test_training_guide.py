@@ -1,6 +1,7 @@
 """The guide to training says what is printed, and its script runs on any replicas."""
 
 import doctest
+import json
 import os
 import runpy
 import subprocess
@@ -43,3 +44,17 @@ def test_torchrun_makes_the_same_updates_on_two(capsys):
     )
     assert ran.stdout.startswith("2 replicas")
     assert ran.stdout.partition(",")[2] == alone
+
+
+def test_the_picture_of_mnist_is_drawn_from_its_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    lines = [{"times": [[16], [0.01], 0.0, 0.0]}]
+    for seed, sizes in ((0, [16] * 9), (1, [16, 32, 64])):
+        key = f"GeoDamp|geodamp|16|none|1|0.1|{seed}"
+        lines.append({key: {"reached": True, "batch_sizes": sizes}})
+    source, target = tmp_path / "runs.jsonl", tmp_path / "figure.svg"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    given = ["adaptive_mnist_picture.py", str(source), str(target)]
+    monkeypatch.setattr(sys, "argv", given)
+    runpy.run_path(str(DOCS / "examples" / "adaptive_mnist_picture.py"))
+    assert "<svg" in target.read_text(encoding="utf-8")
