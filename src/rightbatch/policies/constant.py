@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
-from rightbatch import _checks
-from rightbatch.policies.contract import Decision, Observation
+from rightbatch.policies.contract import (
+    CLOCK_ALONE,
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,25 +30,12 @@ class Constant:
 
     batch_size: float
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("Constant", "batch_size", self.batch_size)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
+        check_positive(self, "batch_size")
 
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the same decision whatever is seen.
-
-        Args:
-            state: None.
-            seen: Not looked at.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the same decision whatever is seen."""
         return Decision(self.batch_size, reason="constant"), state

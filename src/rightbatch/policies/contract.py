@@ -74,6 +74,9 @@ class Observation:
 CLOCK = ("step", "examples", "batch_size", "num_replicas")
 """Fields of an observation that are always there."""
 
+CLOCK_ALONE: frozenset[str] = frozenset()
+"""The needs of a policy for which nothing has to be measured."""
+
 OBSERVABLE = frozenset(one.name for one in fields(Observation)) - frozenset(CLOCK)
 """Fields of an observation that a policy can need."""
 
@@ -107,7 +110,8 @@ class Policy(Protocol[State]):
     """What every batch-size policy has; `State` is what it remembers, of any type.
 
     `needs` names the fields of :class:`Observation` it looks at beside the clock:
-    only these are measured, and every measurement costs.
+    only these are measured, and every measurement costs. Where no setting changes them
+    they stand as a constant of the class.
     """
 
     @property
@@ -120,7 +124,15 @@ class Policy(Protocol[State]):
         ...
 
     def update(self, state: State, seen: Observation) -> tuple[Decision, State]:
-        """Return the decision for the next update, and the memory from now on."""
+        """Return the decision for the next update, and the memory from now on.
+
+        Args:
+            state: The memory, from `init` or the last call.
+            seen: The clock and what `needs` names, None where it is not known.
+
+        Returns:
+            The decision and the memory.
+        """
         ...
 
 
@@ -186,6 +198,34 @@ def policy_name(policy: Policy[Any]) -> str:
         'Constant'
     """
     return type(policy).__name__
+
+
+def nothing_remembered(policy: object) -> None:
+    """Return None, the memory of a policy that has nothing to remember, or not yet.
+
+    It is the `init` of these policies.
+
+    Args:
+        policy: Any.
+    """
+
+
+def check_positive(policy: object, *names: str) -> None:
+    """Check settings of a policy that have to be positive.
+
+    Args:
+        policy: A policy.
+        *names: Of its settings.
+
+    Raises:
+        InputError: One is not finite and above zero; policy and setting are named.
+
+    Example:
+        >>> from rightbatch.policies import Constant
+        >>> check_positive(Constant(batch_size=8), "batch_size")
+    """
+    for name in names:
+        _checks.positive(type(policy).__name__, name, getattr(policy, name))
 
 
 def check_policy(who: str, policy: Policy[Any]) -> frozenset[str]:

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.noise_scale import similarity_batch
-from rightbatch.policies.contract import Decision, Observation
+from rightbatch.policies.contract import (
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+)
 from rightbatch.policies.noise_reading import (
+    NOISE_SCALE,
+    UNRESOLVED,
     LastWish,
+    follow_noise,
     hold,
     moments_of_scale,
     noise_scale_of,
     wish,
 )
-
-_NOISE_SCALE = frozenset({"noise_scale"})
-_UNRESOLVED = "noise scale unresolved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,35 +56,16 @@ class NoiseFollowing:
     initial_batch_size: float
     factor: float = 1.0
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+    update = follow_noise
+
     def __post_init__(self) -> None:
-        _checks.positive(
-            "NoiseFollowing", "initial_batch_size", self.initial_batch_size
-        )
-        _checks.positive("NoiseFollowing", "factor", self.factor)
+        check_positive(self, "initial_batch_size", "factor")
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
-    def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
-        phi = noise_scale_of(seen)
-        if phi is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
-        return wish(self.factor * phi, f"noise scale {phi:.3g}")
+    def batch_size_for(self, noise_scale: float) -> float:
+        """Return c times the noise scale, in examples."""
+        return self.factor * noise_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,35 +96,16 @@ class ExchangeRate:
     initial_batch_size: float
     examples_per_update: float
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+    update = follow_noise
+
     def __post_init__(self) -> None:
-        who = "ExchangeRate"
-        _checks.positive(who, "initial_batch_size", self.initial_batch_size)
-        _checks.positive(who, "examples_per_update", self.examples_per_update)
+        check_positive(self, "initial_batch_size", "examples_per_update")
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
-    def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
-        phi = noise_scale_of(seen)
-        if phi is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
-        size = math.sqrt(self.examples_per_update * phi)
-        return wish(size, f"noise scale {phi:.3g}")
+    def batch_size_for(self, noise_scale: float) -> float:
+        """Return the root of r times the noise scale, in examples."""
+        return math.sqrt(self.examples_per_update * noise_scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,39 +143,18 @@ class EfficiencyFloor:
     efficiency: float = 0.5
     from_initial: bool = False
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+    update = follow_noise
+
     def __post_init__(self) -> None:
-        who = "EfficiencyFloor"
-        _checks.positive(who, "initial_batch_size", self.initial_batch_size)
-        if not 0 < _checks.finite(who, "efficiency", self.efficiency) < 1:
-            raise InputError(
-                f"{who}: `efficiency` must be between 0 and 1, got {self.efficiency:g}."
-            )
+        check_positive(self, "initial_batch_size")
+        _check_share("EfficiencyFloor", "efficiency", self.efficiency)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
-    def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
-        phi = noise_scale_of(seen)
-        if phi is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
+    def batch_size_for(self, noise_scale: float) -> float:
+        """Return the batch size whose examples are worth e, in examples."""
         start = self.initial_batch_size if self.from_initial else 0.0
-        size = (phi + start) / self.efficiency - phi
-        return wish(size, f"noise scale {phi:.3g}")
+        return (noise_scale + start) / self.efficiency - noise_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,32 +184,17 @@ class Diversity:
     initial_batch_size: float
     share: float = 1.0
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("Diversity", "initial_batch_size", self.initial_batch_size)
-        _checks.positive("Diversity", "share", self.share)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
+        check_positive(self, "initial_batch_size", "share")
 
     def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
+        """Return the batch size for the noise seen, and remember it."""
         phi = noise_scale_of(seen)
         if phi is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
+            return hold(state, seen, self.initial_batch_size, UNRESOLVED)
         bound = moments_of_scale(phi).diversity_batch_bound
         return wish(self.share * bound, f"diversity {bound:.3g}")
 
@@ -296,39 +227,19 @@ class Similarity:
     initial_batch_size: float
     similarity: float = 0.5
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+    update = follow_noise
+
     def __post_init__(self) -> None:
-        who = "Similarity"
-        _checks.positive(who, "initial_batch_size", self.initial_batch_size)
-        if not 0 < _checks.finite(who, "similarity", self.similarity) < 1:
-            raise InputError(
-                f"{who}: `similarity` must be between 0 and 1, got {self.similarity:g}."
-            )
+        check_positive(self, "initial_batch_size")
+        _check_share("Similarity", "similarity", self.similarity)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
-    def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
-        phi = noise_scale_of(seen)
-        if phi is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
-        size = similarity_batch(moments_of_scale(phi), self.similarity)
+    def batch_size_for(self, noise_scale: float) -> float:
+        """Return the batch size whose halves agree by s, in examples."""
+        size = similarity_batch(moments_of_scale(noise_scale), self.similarity)
         assert size is not None
-        return wish(size, f"noise scale {phi:.3g}")
+        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,37 +267,24 @@ class DoublingWarmup:
 
     initial_batch_size: float
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive(
-            "DoublingWarmup", "initial_batch_size", self.initial_batch_size
-        )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return _NOISE_SCALE
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
+        check_positive(self, "initial_batch_size")
 
     def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size, doubled or as it was.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
+        """Return the batch size, doubled or as it was, and remember it."""
         present = self.initial_batch_size if state is None else state
-        interval = seen.noise_scale
-        low = None if interval is None else interval.low
+        low = None if seen.noise_scale is None else seen.noise_scale.low
         if low is None:
-            return hold(state, seen, self.initial_batch_size, _UNRESOLVED)
+            return hold(state, seen, self.initial_batch_size, UNRESOLVED)
         if 2 * present < low < math.inf:
-            return Decision(2 * present, reason=f"noise scale above {low:.3g}"), (
-                2 * present
-            )
+            doubled = 2 * present
+            return Decision(doubled, reason=f"noise scale above {low:.3g}"), doubled
         return Decision(present, reason=f"noise scale may be {low:.3g}"), present
+
+
+def _check_share(who: str, name: str, value: float) -> None:
+    if not 0 < _checks.finite(who, name, value) < 1:
+        raise InputError(f"{who}: `{name}` must be between 0 and 1, got {value:g}.")

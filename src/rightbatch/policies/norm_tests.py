@@ -17,12 +17,18 @@ from rightbatch.noise_scale import (
     inner_product_test_batch,
     norm_test_batch,
 )
-from rightbatch.policies.contract import Decision, Observation
+from rightbatch.policies.contract import (
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+)
 from rightbatch.policies.noise_reading import (
+    NOISE_SCALE,
     LastWish,
+    follow_noise,
     hold,
     moments_of_scale,
-    noise_scale_of,
     wish,
 )
 
@@ -55,35 +61,18 @@ class NormTest:
     initial_batch_size: float
     theta: float = 0.9
 
+    needs = NOISE_SCALE
+    init = nothing_remembered
+    update = follow_noise
+
     def __post_init__(self) -> None:
-        _checks.positive("NormTest", "initial_batch_size", self.initial_batch_size)
-        _checks.positive("NormTest", "theta", self.theta)
+        check_positive(self, "initial_batch_size", "theta")
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return frozenset({"noise_scale"})
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
-    def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the noise seen.
-
-        Args:
-            state: The last wish.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the wish.
-        """
-        phi = noise_scale_of(seen)
-        if phi is None:
-            return hold(state, seen, self.initial_batch_size, "noise scale unresolved")
-        size = norm_test_batch(moments_of_scale(phi), self.theta)
+    def batch_size_for(self, noise_scale: float) -> float:
+        """Return the batch size that just passes, in examples."""
+        size = norm_test_batch(moments_of_scale(noise_scale), self.theta)
         assert size is not None
-        return wish(size, f"noise scale {phi:.3g}")
+        return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,32 +108,16 @@ class InnerProductTest:
     theta: float = 0.9
     nu: float | None = None
 
+    needs = frozenset({"moments", "inner_product_variance"})
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        who = "InnerProductTest"
-        _checks.positive(who, "initial_batch_size", self.initial_batch_size)
-        _checks.positive(who, "theta", self.theta)
+        check_positive(self, "initial_batch_size", "theta")
         if self.nu is not None:
-            _checks.positive(who, "nu", self.nu)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The moments and the variance of products with the gradient."""
-        return frozenset({"moments", "inner_product_variance"})
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
+            check_positive(self, "nu")
 
     def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the moments seen.
-
-        Args:
-            state: The last wish.
-            seen: With `moments` and `inner_product_variance`.
-
-        Returns:
-            The decision and the wish.
-        """
+        """Return the batch size for the moments seen, and remember it."""
         moments, spread = seen.moments, seen.inner_product_variance
         size = None
         if moments is not None and spread is not None and math.isfinite(spread):
@@ -187,29 +160,15 @@ class CABS:
     initial_batch_size: float
     best_loss: float = 0.0
 
+    needs = frozenset({"moments", "lr", "batch_loss"})
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("CABS", "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         _checks.finite("CABS", "best_loss", self.best_loss)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The moments, the learning rate and the loss of the last batch."""
-        return frozenset({"moments", "lr", "batch_loss"})
-
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
     def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for the moments, rate and loss seen.
-
-        Args:
-            state: The last wish.
-            seen: With `moments`, `lr` and `batch_loss`.
-
-        Returns:
-            The decision and the wish.
-        """
+        """Return the batch size for the moments, rate and loss seen; remember it."""
         moments, lr, loss = seen.moments, seen.lr, seen.batch_loss
         start = self.initial_batch_size
         if moments is None or moments.grad_variance <= 0 or lr is None or lr <= 0:
