@@ -9,14 +9,24 @@ from dataclasses import dataclass
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.policies.contract import UNBOUNDED, Decision, Observation
+from rightbatch.policies.contract import (
+    CLOCK_ALONE,
+    UNBOUNDED,
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+)
 from rightbatch.policies.noise_reading import hold, wish
 
 FirstAndLast = tuple[float | None, float | None]
 """The value that later ones are compared with, and the size last asked for."""
 
-_EVAL_LOSS = frozenset({"eval_loss"})
-_MOMENTS = frozenset({"moments"})
+
+def _nothing_yet(policy: object) -> FirstAndLast:
+    """Return that neither is known."""
+    del policy
+    return None, None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,31 +63,17 @@ class AdaDamp:
     initial_batch_size: float
     best_loss: float = 0.0
 
+    needs = frozenset({"eval_loss"})
+    init = _nothing_yet
+
     def __post_init__(self) -> None:
-        _checks.positive("AdaDamp", "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         _checks.finite("AdaDamp", "best_loss", self.best_loss)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The loss that is evaluated."""
-        return _EVAL_LOSS
-
-    def init(self) -> FirstAndLast:
-        """Return that no loss is known."""
-        return None, None
 
     def update(
         self, state: FirstAndLast, seen: Observation
     ) -> tuple[Decision, FirstAndLast]:
-        """Return the batch size for the loss seen.
-
-        Args:
-            state: The first loss above the best, and the last wish.
-            seen: With `eval_loss`.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the batch size for the loss seen, and the first loss to compare."""
         first, last = state
         loss = seen.eval_loss
         if loss is None or not math.isfinite(loss):
@@ -120,30 +116,16 @@ class AdaDampNN:
 
     initial_batch_size: float
 
+    needs = frozenset({"moments"})
+    init = _nothing_yet
+
     def __post_init__(self) -> None:
-        _checks.positive("AdaDampNN", "initial_batch_size", self.initial_batch_size)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The moments of the gradient."""
-        return _MOMENTS
-
-    def init(self) -> FirstAndLast:
-        """Return that no norm is known."""
-        return None, None
+        check_positive(self, "initial_batch_size")
 
     def update(
         self, state: FirstAndLast, seen: Observation
     ) -> tuple[Decision, FirstAndLast]:
-        """Return the batch size for the norm seen.
-
-        Args:
-            state: The first squared norm above zero, and the last wish.
-            seen: With `moments`.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the batch size for the norm seen, and the first norm to compare."""
         first, last = state
         if seen.moments is None or seen.moments.grad_sq_norm <= 0:
             why = "|G|^2 unresolved"
@@ -181,28 +163,15 @@ class PadaDamp:
     initial_batch_size: float
     rate: float
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("PadaDamp", "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         _checks.nonnegative("PadaDamp", "rate", self.rate)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
-
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the batch size for the updates done.
-
-        Args:
-            state: None.
-            seen: The clock.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the batch size for the updates done."""
         size = min(self.initial_batch_size + self.rate * seen.step, UNBOUNDED)
         return Decision(size, reason=f"update {seen.step}"), state
 

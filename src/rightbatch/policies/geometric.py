@@ -12,9 +12,35 @@ from dataclasses import dataclass
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.policies.contract import UNBOUNDED, Decision, Observation
+from rightbatch.policies.contract import (
+    CLOCK_ALONE,
+    UNBOUNDED,
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+    policy_name,
+)
 
-_EPOCH = frozenset({"epoch"})
+
+def _check_factor(who: str, factor: float) -> None:
+    if _checks.finite(who, "factor", factor) < 1:
+        raise InputError(
+            f"{who}: `factor` must be at least 1, got {factor:g}.",
+            "2 doubles the batch",
+        )
+
+
+def _check_cuts(policy: "GeoDamp | GeoDampLR") -> None:
+    check_positive(policy, "initial_batch_size")
+    _check_factor(policy_name(policy), policy.factor)
+    check_positive(policy, "delay")
+
+
+def _not_once(policy: object) -> int:
+    """Return how many times the batch has grown, or the rate was cut: 0."""
+    del policy
+    return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,30 +71,12 @@ class GeoDamp:
     factor: float = 2.0
     delay: float = 5.0
 
-    def __post_init__(self) -> None:
-        _checks.positive("GeoDamp", "initial_batch_size", self.initial_batch_size)
-        _check_factor("GeoDamp", self.factor)
-        _checks.positive("GeoDamp", "delay", self.delay)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The epoch."""
-        return _EPOCH
-
-    def init(self) -> int:
-        """Return that the batch has not grown."""
-        return 0
+    needs = frozenset({"epoch"})
+    init = _not_once
+    __post_init__ = _check_cuts
 
     def update(self, state: int, seen: Observation) -> tuple[Decision, int]:
-        """Return the batch size of the epoch.
-
-        Args:
-            state: How many times the batch has grown.
-            seen: With `epoch`.
-
-        Returns:
-            The decision and how many times by now.
-        """
+        """Return the batch size of the epoch, and how often it has grown."""
         times, reason = _times(state, seen, self.delay)
         size = _grown(self.initial_batch_size, self.factor, times)
         return Decision(size, reason=reason), times
@@ -101,30 +109,12 @@ class GeoDampLR:
     factor: float = 2.0
     delay: float = 5.0
 
-    def __post_init__(self) -> None:
-        _checks.positive("GeoDampLR", "initial_batch_size", self.initial_batch_size)
-        _check_factor("GeoDampLR", self.factor)
-        _checks.positive("GeoDampLR", "delay", self.delay)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The epoch."""
-        return _EPOCH
-
-    def init(self) -> int:
-        """Return that the rate has not been cut."""
-        return 0
+    needs = frozenset({"epoch"})
+    init = _not_once
+    __post_init__ = _check_cuts
 
     def update(self, state: int, seen: Observation) -> tuple[Decision, int]:
-        """Return the factor on the learning rate of the epoch.
-
-        Args:
-            state: How many times the rate was cut.
-            seen: With `epoch`.
-
-        Returns:
-            The decision and how many times by now.
-        """
+        """Return the factor on the rate of the epoch, and how often it was cut."""
         times, reason = _times(state, seen, self.delay)
         cut = 1.0 / _grown(1.0, self.factor, times)
         return Decision(self.initial_batch_size, cut, reason), times
@@ -157,28 +147,15 @@ class CntsDampLR:
     initial_batch_size: float
     rate: float = 0.02
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("CntsDampLR", "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         _checks.nonnegative("CntsDampLR", "rate", self.rate)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
-
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the factor on the learning rate for the updates done.
-
-        Args:
-            state: None.
-            seen: The clock.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the factor on the learning rate for the updates done."""
         first = self.initial_batch_size
         factor = first / (first + self.rate * seen.step)
         return Decision(first, factor, f"update {seen.step}"), state
@@ -211,38 +188,17 @@ class Geometric:
     initial_batch_size: float
     factor: float
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("Geometric", "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         _check_factor("Geometric", self.factor)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
-
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the batch size for the updates done.
-
-        Args:
-            state: None.
-            seen: The clock.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the batch size for the updates done."""
         size = _grown(self.initial_batch_size, self.factor, seen.step)
         return Decision(size, reason=f"update {seen.step}"), state
-
-
-def _check_factor(who: str, factor: float) -> None:
-    if _checks.finite(who, "factor", factor) < 1:
-        raise InputError(
-            f"{who}: `factor` must be at least 1, got {factor:g}.",
-            "2 doubles the batch",
-        )
 
 
 def _times(state: int, seen: Observation, delay: float) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.fitting import Interval
 from rightbatch.policies.contract import (
+    CLOCK_ALONE,
     Decision,
     Observation,
     Policy,
@@ -20,13 +21,17 @@ from rightbatch.policies.contract import (
     needs_now,
     policy_name,
 )
+from rightbatch.policies.inside import (
+    init_inside_first,
+    looks_inside_first,
+    needs_inside,
+)
 
 Held = tuple[float, float, str] | None
 """A decision that is kept, its three parts; None before the first."""
 
 SureState = tuple[Any, Held, tuple[float | None, float | None] | None]
 
-_NOTHING: frozenset[str] = frozenset()
 _FAR = 1e15  # where an interval has no upper end
 
 
@@ -62,15 +67,12 @@ class Dwell:
     _: KW_ONLY
     updates: int
 
+    needs = needs_inside
+
     def __post_init__(self) -> None:
         check_policy("Dwell", self.policy)
         updates = _checks.positive_integer("Dwell", "updates", self.updates)
         object.__setattr__(self, "updates", updates)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs, when it is asked."""
-        return frozenset(self.policy.needs)
 
     def needs_now(
         self, state: tuple[Any, Held, int], seen: Observation
@@ -78,7 +80,7 @@ class Dwell:
         """Return nothing while it holds, else what the policy inside looks at."""
         inner, held, due = state
         if held is not None and seen.step < due:
-            return _NOTHING
+            return CLOCK_ALONE
         return needs_now(self.policy, inner, seen)
 
     def init(self) -> tuple[Any, Held, int]:
@@ -88,15 +90,7 @@ class Dwell:
     def update(
         self, state: tuple[Any, Held, int], seen: Observation
     ) -> tuple[Decision, tuple[Any, Held, int]]:
-        """Return what the policy inside last decided, or decides now.
-
-        Args:
-            state: Of the policy inside, its decision, and the update of the next.
-            seen: For the policy inside, where it is asked.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return what the policy inside last decided, or decides now."""
         inner, held, due = state
         if held is not None and seen.step < due:
             return Decision(*held), state
@@ -132,38 +126,24 @@ class Wait:
     _: KW_ONLY
     updates: float
 
+    needs = needs_inside
+    init = init_inside_first
+
     def __post_init__(self) -> None:
         check_policy("Wait", self.policy)
         _checks.nonnegative("Wait", "updates", self.updates)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs, when it is asked."""
-        return frozenset(self.policy.needs)
 
     def needs_now(self, state: tuple[Any, Held], seen: Observation) -> frozenset[str]:
         """Return nothing while it holds, else what the policy inside looks at."""
         inner, held = state
         if held is not None and seen.step < self.updates:
-            return _NOTHING
+            return CLOCK_ALONE
         return needs_now(self.policy, inner, seen)
-
-    def init(self) -> tuple[Any, Held]:
-        """Return the memory of the policy inside, and no decision."""
-        return self.policy.init(), None
 
     def update(
         self, state: tuple[Any, Held], seen: Observation
     ) -> tuple[Decision, tuple[Any, Held]]:
-        """Return the first decision, or from `updates` on what is decided now.
-
-        Args:
-            state: Of the policy inside, and its first decision.
-            seen: For the policy inside, where it is asked.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the first decision, or from `updates` on what is decided now."""
         inner, held = state
         if held is not None and seen.step < self.updates:
             return Decision(*held), state
@@ -201,35 +181,18 @@ class Relative:
     _: KW_ONLY
     change: float = 0.2
 
+    needs = needs_inside
+    needs_now = looks_inside_first
+    init = init_inside_first
+
     def __post_init__(self) -> None:
         check_policy("Relative", self.policy)
         _checks.nonnegative("Relative", "change", self.change)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state[0], seen)
-
-    def init(self) -> tuple[Any, float | None]:
-        """Return the memory of the policy inside, and no present size."""
-        return self.policy.init(), None
-
     def update(
         self, state: tuple[Any, float | None], seen: Observation
     ) -> tuple[Decision, tuple[Any, float | None]]:
-        """Return the wish, or the present size where it is near.
-
-        Args:
-            state: Of the policy inside, and the present size.
-            seen: For the policy inside.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the wish, or the present size where it is near."""
         inner, present = state
         decision, inner = self.policy.update(inner, seen)
         size = decision.batch_size
@@ -271,6 +234,9 @@ class OnlyIfSure:
 
     policy: Policy[Any]
 
+    needs = needs_inside
+    needs_now = looks_inside_first
+
     def __post_init__(self) -> None:
         if "noise_scale" not in check_policy("OnlyIfSure", self.policy):
             raise InputError(
@@ -279,30 +245,12 @@ class OnlyIfSure:
                 "only an interval can be sure; NoiseFollowing has one, for instance",
             )
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs, the noise scale with its interval."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state[0], seen)
-
     def init(self) -> SureState:
         """Return the memory of the policy inside, no decision, and no interval."""
         return self.policy.init(), None, None
 
     def update(self, state: SureState, seen: Observation) -> tuple[Decision, SureState]:
-        """Return the present decision, or a new one that is called for.
-
-        Args:
-            state: Of the policy inside, the present decision, and the interval it was
-                last compared with.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the present decision, or a new one that is called for."""
         inner, held, known = state
         interval = seen.noise_scale
         ends = None if interval is None else (interval.low, interval.high)

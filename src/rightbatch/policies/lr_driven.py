@@ -7,9 +7,14 @@ examples read, so that they hold whatever batch is served.
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from rightbatch import _checks
 from rightbatch.lr_scaling import Growth, Schedule, Stage, grow
-from rightbatch.policies.contract import Decision, Observation
+from rightbatch.policies.contract import (
+    CLOCK_ALONE,
+    Decision,
+    Observation,
+    check_positive,
+    nothing_remembered,
+)
 
 # A schedule may end at a rate of 0, and a factor must be positive.
 _LEAST_FACTOR = 1e-12
@@ -59,38 +64,15 @@ class Seesaw:
     growth: Growth = field(init=False, repr=False, compare=False)
     stages: tuple[Stage, ...] = field(init=False, repr=False, compare=False)
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("Seesaw", "initial_batch_size", self.initial_batch_size)
-        growth = grow(
-            self.schedule,
-            "seesaw" if self.normalised else "smith",
-            batch_size=self.initial_batch_size,
-            total_steps=self.total_steps,
-            max_batch_size=self.max_batch_size,
-            noise_scale=self.noise_scale,
-        )
-        object.__setattr__(self, "growth", growth)
-        stages = growth.stages(factor=_STAGE, multiple_of=None)
-        object.__setattr__(self, "stages", stages)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
+        law = "seesaw" if self.normalised else "smith"
+        _grow(self, law, noise_scale=self.noise_scale)
 
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return batch and rate for the examples read.
-
-        Args:
-            state: None.
-            seen: The clock.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return batch and rate for the examples read."""
         stage, reason = _stage_at(self.stages, seen.examples)
         factor = max(stage.lr_factor, _LEAST_FACTOR)
         return Decision(stage.batch_size, factor, reason), state
@@ -131,39 +113,34 @@ class ConvexRamp:
     growth: Growth = field(init=False, repr=False, compare=False)
     stages: tuple[Stage, ...] = field(init=False, repr=False, compare=False)
 
+    needs = CLOCK_ALONE
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
-        _checks.positive("ConvexRamp", "initial_batch_size", self.initial_batch_size)
-        growth = grow(
-            self.schedule,
-            "convex",
-            batch_size=self.initial_batch_size,
-            total_steps=self.total_steps,
-            max_batch_size=self.max_batch_size,
-        )
-        object.__setattr__(self, "growth", growth)
-        stages = growth.stages(factor=_STAGE, multiple_of=None)
-        object.__setattr__(self, "stages", stages)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Nothing but the clock."""
-        return frozenset()
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
+        _grow(self, "convex")
 
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the batch for the examples read.
-
-        Args:
-            state: None.
-            seen: The clock.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the batch for the examples read."""
         stage, reason = _stage_at(self.stages, seen.examples)
         return Decision(stage.batch_size, reason=reason), state
+
+
+def _grow(
+    policy: Seesaw | ConvexRamp, law: str, noise_scale: float | None = None
+) -> None:
+    """Set what the schedule of a policy becomes under a law, and its stages."""
+    check_positive(policy, "initial_batch_size")
+    growth = grow(
+        policy.schedule,
+        law,
+        batch_size=policy.initial_batch_size,
+        total_steps=policy.total_steps,
+        max_batch_size=policy.max_batch_size,
+        noise_scale=noise_scale,
+    )
+    stages = growth.stages(factor=_STAGE, multiple_of=None)
+    object.__setattr__(policy, "growth", growth)
+    object.__setattr__(policy, "stages", stages)
 
 
 def _stage_at(stages: tuple[Stage, ...], examples: float) -> tuple[Stage, str]:

@@ -6,8 +6,14 @@ from typing import TypeGuard
 from rightbatch import _checks
 from rightbatch.convergence import ConvergenceLaw
 from rightbatch.errors import InputError
-from rightbatch.policies.contract import Decision, Observation
-from rightbatch.policies.noise_reading import hold, noise_scale_of, wish
+from rightbatch.policies.contract import Decision, Observation, check_positive
+from rightbatch.policies.noise_reading import (
+    NOISE_SCALE,
+    UNRESOLVED,
+    hold,
+    noise_scale_of,
+    wish,
+)
 from rightbatch.step_time import StepTimeLaw
 from rightbatch.training_time import (
     BatchLimits,
@@ -60,9 +66,10 @@ class Planned:
     max_batch_size: int | None = None
     factor: float = 1.0
 
+    needs = NOISE_SCALE
+
     def __post_init__(self) -> None:
-        _checks.positive("Planned", "initial_batch_size", self.initial_batch_size)
-        _checks.positive("Planned", "factor", self.factor)
+        check_positive(self, "initial_batch_size", "factor")
         if self.max_batch_size is not None:
             _checks.positive_integer("Planned", "max_batch_size", self.max_batch_size)
         elif not _has_closed_form(self.step_time):
@@ -71,11 +78,6 @@ class Planned:
                 "got None.",
                 "the best batch is searched for, and the search must end somewhere",
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The noise scale."""
-        return frozenset({"noise_scale"})
 
     def init(self) -> PlannedState:
         """Return that nothing was planned."""
@@ -87,19 +89,11 @@ class Planned:
         """Return the batch size for the noise and the replicas seen.
 
         A plan is kept while both stay as they are: a search takes milliseconds.
-
-        Args:
-            state: The last wish, and what it was planned for.
-            seen: With `noise_scale`.
-
-        Returns:
-            The decision and the memory.
         """
         last, known_for, known_replicas = state
         phi, replicas = noise_scale_of(seen), seen.num_replicas
         if phi is None:
-            why = "noise scale unresolved"
-            return hold(last, seen, self.initial_batch_size, why)[0], state
+            return hold(last, seen, self.initial_batch_size, UNRESOLVED)[0], state
         if last is None or (phi, replicas) != (known_for, known_replicas):
             last = self.batch_size_for(phi, replicas)
         decision, last = wish(last, f"noise scale {phi:.3g}")

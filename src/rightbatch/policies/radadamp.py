@@ -7,7 +7,7 @@ from typing import Literal
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.policies.contract import Decision, Observation
+from rightbatch.policies.contract import Decision, Observation, check_positive
 from rightbatch.policies.noise_reading import wish
 
 Reduction = Literal["min", "mean", "median", "max"]
@@ -23,7 +23,6 @@ RadaState = tuple[
 and their moving averages (of loss and norm), and the size last asked for."""
 
 _REDUCTIONS = {"min": min, "mean": fmean, "median": median, "max": max}
-_NEEDS = frozenset({"batch_loss", "batch_grad_sq_norm"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,34 +71,23 @@ class RadaDamp:
     dwell: int = 20
     wait: int = 100
 
+    needs = frozenset({"batch_loss", "batch_grad_sq_norm"})
+
     def __post_init__(self) -> None:
         who = "RadaDamp"
-        _checks.positive(who, "initial_batch_size", self.initial_batch_size)
+        check_positive(self, "initial_batch_size")
         if not 0 <= _checks.finite(who, "rho", self.rho) < 1:
             raise InputError(f"{who}: `rho` must be in [0, 1), got {self.rho:g}.")
         _checks.one_of(who, "reduction", self.reduction, list(_REDUCTIONS))
         _checks.positive_integer(who, "dwell", self.dwell)
         _checks.nonnegative(who, "wait", self.wait)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """Loss and squared gradient norm of the last batch."""
-        return _NEEDS
-
     def init(self) -> RadaState:
         """Return an empty window."""
         return (), (), self._multiple_from(max(1, self.wait)), None, None, None
 
     def update(self, state: RadaState, seen: Observation) -> tuple[Decision, RadaState]:
-        """Return the batch size after the updates seen.
-
-        Args:
-            state: The window, and what was read of those before.
-            seen: With `batch_loss` and `batch_grad_sq_norm` of the last update.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the batch size after the updates seen, and what was read of them."""
         losses, norms, due, first, average, last = state
         loss, norm = seen.batch_loss, seen.batch_grad_sq_norm
         # Before the first update there is no batch that could have told.

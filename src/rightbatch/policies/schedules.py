@@ -8,7 +8,12 @@ from typing import Literal, get_args
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.policies.contract import UNBOUNDED, Decision, Observation
+from rightbatch.policies.contract import (
+    UNBOUNDED,
+    Decision,
+    Observation,
+    nothing_remembered,
+)
 from rightbatch.policies.noise_reading import LastWish, hold
 
 Unit = Literal["step", "epoch", "example", "token"]
@@ -56,24 +61,11 @@ class FullBatch:
         1437
     """
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """The size of the data set."""
-        return frozenset({"dataset_size"})
-
-    def init(self) -> None:
-        """Return nothing: there is nothing to remember."""
+    needs = frozenset({"dataset_size"})
+    init = nothing_remembered
 
     def update(self, state: None, seen: Observation) -> tuple[Decision, None]:
-        """Return the size of the data set.
-
-        Args:
-            state: None.
-            seen: With `dataset_size`.
-
-        Returns:
-            The decision, and no memory.
-        """
+        """Return the size of the data set."""
         return Decision(seen.dataset_size or UNBOUNDED, reason="all examples"), state
 
 
@@ -104,6 +96,8 @@ class Schedule:
     unit: Unit
     between: Literal["jump", "line"] = "jump"
 
+    init = nothing_remembered
+
     def __post_init__(self) -> None:
         _checks.one_of("Schedule", "unit", self.unit, UNITS)
         _checks.one_of("Schedule", "between", self.between, ("jump", "line"))
@@ -114,20 +108,8 @@ class Schedule:
         """The epoch or the tokens, where positions count these."""
         return fields_of(self.unit)
 
-    def init(self) -> LastWish:
-        """Return that nothing was asked for."""
-        return None
-
     def update(self, state: LastWish, seen: Observation) -> tuple[Decision, LastWish]:
-        """Return the batch size for where the run stands.
-
-        Args:
-            state: The last wish.
-            seen: The clock, with `epoch` or `tokens` where these are counted.
-
-        Returns:
-            The decision and the wish.
-        """
+        """Return the batch size for where the run stands, and remember it."""
         place = position(seen, self.unit)
         if place is None:
             why = f"{self.unit} unknown"

@@ -82,15 +82,7 @@ class InTurn:
     def update(
         self, state: tuple[int, Any], seen: Observation
     ) -> tuple[Decision, tuple[int, Any]]:
-        """Return what the policy whose turn it is decides.
-
-        Args:
-            state: Whose turn it was, and its memory.
-            seen: For all of them.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return what the policy whose turn it is decides, and whose it is."""
         turn, inner = self._turn(state, seen)
         decision, inner = self.policies[turn].update(inner, seen)
         return decision, (turn, inner)

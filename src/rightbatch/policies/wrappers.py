@@ -17,7 +17,14 @@ from rightbatch.policies.contract import (
     Observation,
     Policy,
     check_policy,
-    needs_now,
+    check_positive,
+)
+from rightbatch.policies.inside import (
+    init_inside,
+    init_inside_first,
+    looks_inside,
+    looks_inside_first,
+    needs_inside,
 )
 
 
@@ -45,39 +52,22 @@ class Clip:
     low: float | None = None
     high: float | None = None
 
+    needs = needs_inside
+    needs_now = looks_inside
+    init = init_inside
+
     def __post_init__(self) -> None:
         check_policy("Clip", self.policy)
         for name, value in (("low", self.low), ("high", self.high)):
             if value is not None:
-                _checks.positive("Clip", name, value)
+                check_positive(self, name)
         if self.low is not None and self.high is not None and self.low > self.high:
             raise InputError(
                 f"Clip: `low` must be <= `high`, got {self.low:g} and {self.high:g}."
             )
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state, seen)
-
-    def init(self) -> Any:
-        """Return the memory of the policy inside."""
-        return self.policy.init()
-
     def update(self, state: Any, seen: Observation) -> tuple[Decision, Any]:
-        """Return the wish, clipped.
-
-        Args:
-            state: Of the policy inside.
-            seen: For the policy inside.
-
-        Returns:
-            The decision and that memory.
-        """
+        """Return the wish, clipped."""
         decision, state = self.policy.update(state, seen)
         size, factor, reason = decision
         if self.high is not None and size > self.high:
@@ -120,35 +110,18 @@ class RoundTo:
     powers_of_two: bool = False
     how: Literal["nearest", "up", "down"] = "nearest"
 
+    needs = needs_inside
+    needs_now = looks_inside
+    init = init_inside
+
     def __post_init__(self) -> None:
         check_policy("RoundTo", self.policy)
         multiple = _checks.positive_integer("RoundTo", "multiple", self.multiple)
         object.__setattr__(self, "multiple", multiple)
         _checks.one_of("RoundTo", "how", self.how, ("nearest", "up", "down"))
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state, seen)
-
-    def init(self) -> Any:
-        """Return the memory of the policy inside."""
-        return self.policy.init()
-
     def update(self, state: Any, seen: Observation) -> tuple[Decision, Any]:
-        """Return the wish, rounded.
-
-        Args:
-            state: Of the policy inside.
-            seen: For the policy inside.
-
-        Returns:
-            The decision, its batch size an int, and that memory.
-        """
+        """Return the wish, rounded: its batch size is an int."""
         decision, state = self.policy.update(state, seen)
         return decision._replace(batch_size=self.rounded(decision.batch_size)), state
 
@@ -200,18 +173,12 @@ class SpillToLr:
     _: KW_ONLY
     cap: float
 
+    needs = needs_inside
+    needs_now = looks_inside_first
+
     def __post_init__(self) -> None:
         check_policy("SpillToLr", self.policy)
-        _checks.positive("SpillToLr", "cap", self.cap)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state[0], seen)
+        check_positive(self, "cap")
 
     def init(self) -> tuple[Any, float]:
         """Return the memory of the policy inside, and the factor."""
@@ -220,15 +187,7 @@ class SpillToLr:
     def update(
         self, state: tuple[Any, float], seen: Observation
     ) -> tuple[Decision, tuple[Any, float]]:
-        """Return the wish, the part past the cap as a factor.
-
-        Args:
-            state: Of the policy inside, and the last factor.
-            seen: For the policy inside.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the wish, the part past the cap as a factor."""
         inner, spill = state
         decision, inner = self.policy.update(inner, seen)
         size, factor, reason = decision
@@ -257,34 +216,17 @@ class OnlyGrow:
 
     policy: Policy[Any]
 
+    needs = needs_inside
+    needs_now = looks_inside_first
+    init = init_inside_first
+
     def __post_init__(self) -> None:
         check_policy("OnlyGrow", self.policy)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """What the policy inside needs."""
-        return frozenset(self.policy.needs)
-
-    def needs_now(self, state: Any, seen: Observation) -> frozenset[str]:
-        """Return what the policy inside will look at now."""
-        return needs_now(self.policy, state[0], seen)
-
-    def init(self) -> tuple[Any, float | None]:
-        """Return the memory of the policy inside, and no largest size."""
-        return self.policy.init(), None
 
     def update(
         self, state: tuple[Any, float | None], seen: Observation
     ) -> tuple[Decision, tuple[Any, float | None]]:
-        """Return the wish, or the largest before it.
-
-        Args:
-            state: Of the policy inside, and the largest size so far.
-            seen: For the policy inside.
-
-        Returns:
-            The decision and the memory.
-        """
+        """Return the wish, or the largest before it."""
         inner, largest = state
         decision, inner = self.policy.update(inner, seen)
         if largest is None or decision.batch_size >= largest:
