@@ -87,6 +87,13 @@ def test_replicas_under_torchrun_end_when_one_raises():
     assert "ZeroDivisionError: a loss of its own" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_model_that_outlives_the_block_does_not_hang_the_process(tmp_path):
+    processes = example_replicas.start(example_replicas.leave_often, tmp_path)
+    example_replicas.stop(processes, 90)
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
 @pytest.mark.usefixtures("alone")
 def test_without_torchruns_variables_it_is_a_block_of_one_replica():
     with replicas() as this:

@@ -5,10 +5,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from collectives.example_replicas import start, stop
+from timing import example_search
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from rightbatch.collectives import replicas
 from rightbatch.errors import InputError, NotReachedError
 from rightbatch.timing import (
     MemoryLimit,
@@ -201,23 +204,21 @@ def test_the_optimizers_state_is_counted_from_the_first_try():
     assert found.used_bytes == 2400 + 16 * 808
 
 
-def test_a_module_in_data_parallel_is_tried_without_what_wraps_it(tmp_path):
-    place = f"file://{tmp_path}/meeting"
-    torch.distributed.init_process_group(
-        "gloo", init_method=place, rank=0, world_size=1
-    )
-    try:
+def test_a_module_in_data_parallel_is_tried_without_what_wraps_it(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    seen = []
+
+    def loss(model, batch):
+        seen.append(type(model).__name__)
+        return losses(model, batch)
+
+    with replicas("gloo", init_method=f"file://{tmp_path}/meeting"):
         model = nn.parallel.DistributedDataParallel(net())
-        seen = []
-
-        def loss(model, batch):
-            seen.append(type(model).__name__)
-            return losses(model, batch)
-
         assert find_micro_batch_size(model, loss, data(20)).micro_batch_size == 16
-        assert set(seen) == {"Sequential"}
-    finally:
-        torch.distributed.destroy_process_group()
+    assert set(seen) == {"Sequential"}
 
 
 def test_replicas_settle_on_what_fits_all_of_them(monkeypatch):
@@ -307,3 +308,12 @@ def test_on_cuda_the_peak_of_the_allocator_counts():
     )
     assert found.limited_by == "memory"
     assert found.used_bytes < 180e6
+
+
+@pytest.mark.slow
+def test_two_processes_settle_on_what_fits_both_and_sharded_models_too(tmp_path):
+    stop(start(example_search.search, tmp_path / "meeting", tmp_path), 90)
+    for own in range(2):
+        found = torch.load(tmp_path / f"{own}.pt")
+        assert found["replicated"] == (16, [8, 16, 32, 16], True)
+        assert found["sharded"] == (32, [8, 16, 32, 64, 32], True)

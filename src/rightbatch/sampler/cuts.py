@@ -6,8 +6,8 @@ last full round is dealt out in shares as equal as can be.
 """
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Literal, Protocol, Self
+from functools import cached_property
+from typing import Literal, Self
 
 Join = Literal["doubling", "any", "never"]
 JOINS = ("doubling", "any", "never")
@@ -77,40 +77,8 @@ class Dealing:
         return (*whole, (first + begin, share)) if share else whole
 
 
-class Cut(Protocol):
-    """How the examples that a replica has of an update are cut into forward passes."""
-
-    @property
-    def passes(self) -> tuple[tuple[int, int], ...]:
-        """Examples and micro-batches of each pass of this replica."""
-        ...
-
-    @property
-    def num_pieces(self) -> int:
-        """Micro-batches of the replica with the most."""
-        ...
-
-    @property
-    def units_per_piece(self) -> int:
-        """Passes to make of each micro-batch where they cannot be joined."""
-        ...
-
-    @property
-    def most_examples(self) -> int | None:
-        """Examples of a pass at most; None for any."""
-        ...
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether some replica has a pass of no examples."""
-        ...
-
-    def with_largest(self, largest_pass: int) -> Self:
-        """Return the cut of the same examples into passes of so many at most."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: what is worked out once per batch size is kept.
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """How an update of one batch size is cut into forward passes on this replica.
 
@@ -140,17 +108,17 @@ class Layout:
     join: Join = "doubling"
     min_units: int = 1
 
-    @property
+    @cached_property
     def passes(self) -> tuple[tuple[int, int], ...]:
         """Examples and micro-batches of each pass of this replica."""
         return _passes(self)
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Examples of each pass."""
-        return [examples for examples, _ in _passes(self)]
+        return [examples for examples, _ in self.passes]
 
-    @property
+    @cached_property
     def local_examples(self) -> int:
         """Examples of this replica."""
         return self.dealing.local(self.num_examples)
@@ -183,7 +151,77 @@ class Layout:
         )
 
 
-@lru_cache(maxsize=512)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaggedLayout:
+    """How items of any length are cut into forward passes, as many on every replica.
+
+    Args:
+        rows: Length of each item of this replica.
+        least: Rows of the replica with the fewest.
+        most: Rows of the replica with the most.
+        micro_batch_size: Rows of an item, the usual ones.
+        largest_pass: Rows of a pass at most; None for any.
+        join: How items are joined.
+        units: Passes wanted on each replica at least.
+
+    Example:
+        >>> layout = RaggedLayout(rows=(4, 4, 3), least=11, most=11, micro_batch_size=4)
+        >>> layout.passes, layout.with_largest(2).passes[:2]
+        (((8, 2), (3, 1)), ((2, 1), (2, 1)))
+    """
+
+    rows: tuple[int, ...]
+    least: int
+    most: int
+    micro_batch_size: int
+    largest_pass: int | None = None
+    join: Join = "doubling"
+    units: int = 1
+
+    @property
+    def passes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and items of each pass."""
+        size = self.micro_batch_size
+        if self.units > 1 or (self.largest_pass or size) < size:
+            fewest = -(-self.most // (self.largest_pass or self.most))
+            num = min(max(fewest, self.units), self.least)
+            per_pass = max(1, len(self.rows) // num)
+            return tuple((length, per_pass) for length in dealt(sum(self.rows), num))
+        largest = (self.largest_pass or len(self.rows) * size) // size
+        left, passes = list(self.rows), list[tuple[int, int]]()
+        for num in grouped(len(left), largest, self.join):
+            passes.append((sum(left[:num]), num))
+            del left[:num]
+        return tuple(passes)
+
+    @property
+    def num_pieces(self) -> int:
+        """Items of each replica."""
+        return len(self.rows)
+
+    @property
+    def units_per_piece(self) -> int:
+        """Passes to make of each item where they cannot be joined."""
+        return -(-self.units // len(self.rows))
+
+    @property
+    def most_examples(self) -> int | None:
+        """Rows of a pass at most; None for any."""
+        return self.largest_pass
+
+    @property
+    def is_padded(self) -> bool:
+        """Never: every replica has as many items."""
+        return False
+
+    def with_largest(self, largest_pass: int) -> Self:
+        """Return the cut of the same rows into passes of so many at most."""
+        return replace(self, largest_pass=largest_pass)
+
+
+Cut = Layout | RaggedLayout
+
+
 def _passes(layout: Layout) -> tuple[tuple[int, int], ...]:
     deal, size = layout.dealing, layout.dealing.micro_batch_size
     most, own = deal.most(layout.num_examples), layout.local_examples

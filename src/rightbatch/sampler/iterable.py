@@ -1,14 +1,14 @@
 """A stream over any iterable of batches: each item of it is a micro-batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.sampler.cuts import Join, dealt, grouped
+from rightbatch.sampler.cuts import RaggedLayout
 from rightbatch.sampler.loading import Loading
 from rightbatch.sampler.micro_batches import nearest_served
 from rightbatch.sampler.nesting import length_of
@@ -276,74 +276,6 @@ class IterableStream:
             "iterated again.",
             "give a DataLoader or a list, or train on fewer examples",
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RaggedLayout:
-    """How items of any length are cut into forward passes, as many on every replica.
-
-    Args:
-        rows: Length of each item of this replica.
-        least: Rows of the replica with the fewest.
-        most: Rows of the replica with the most.
-        micro_batch_size: Rows of an item, the usual ones.
-        largest_pass: Rows of a pass at most; None for any.
-        join: How items are joined.
-        units: Passes wanted on each replica at least.
-
-    Example:
-        >>> layout = RaggedLayout(rows=(4, 4, 3), least=11, most=11, micro_batch_size=4)
-        >>> layout.passes, layout.with_largest(2).passes[:2]
-        (((8, 2), (3, 1)), ((2, 1), (2, 1)))
-    """
-
-    rows: tuple[int, ...]
-    least: int
-    most: int
-    micro_batch_size: int
-    largest_pass: int | None = None
-    join: Join = "doubling"
-    units: int = 1
-
-    @property
-    def passes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and items of each pass."""
-        size = self.micro_batch_size
-        if self.units > 1 or (self.largest_pass or size) < size:
-            fewest = -(-self.most // (self.largest_pass or self.most))
-            num = min(max(fewest, self.units), self.least)
-            per_pass = max(1, len(self.rows) // num)
-            return tuple((length, per_pass) for length in dealt(sum(self.rows), num))
-        largest = (self.largest_pass or len(self.rows) * size) // size
-        left, passes = list(self.rows), list[tuple[int, int]]()
-        for num in grouped(len(left), largest, self.join):
-            passes.append((sum(left[:num]), num))
-            del left[:num]
-        return tuple(passes)
-
-    @property
-    def num_pieces(self) -> int:
-        """Items of each replica."""
-        return len(self.rows)
-
-    @property
-    def units_per_piece(self) -> int:
-        """Passes to make of each item where they cannot be joined."""
-        return -(-self.units // len(self.rows))
-
-    @property
-    def most_examples(self) -> int | None:
-        """Rows of a pass at most; None for any."""
-        return self.largest_pass
-
-    @property
-    def is_padded(self) -> bool:
-        """Never: every replica has as many items."""
-        return False
-
-    def with_largest(self, largest_pass: int) -> Self:
-        """Return the cut of the same rows into passes of so many at most."""
-        return replace(self, largest_pass=largest_pass)
 
 
 def _tell_epoch(batches: Any, epoch: int) -> None:

@@ -16,7 +16,8 @@ class Loading:
     """How batches are brought to the device.
 
     Args:
-        device: Where they are put.
+        device: Where they are put. A ``TensorDataset`` is moved there whole, once;
+            other batches go one forward pass at a time.
         num_workers: Processes that load micro-batches ahead; 0 loads in this one. Not
             used for a ``TensorDataset``, which is gathered. A batch size that is no
             multiple of the stream's granule makes them start over at every update.

@@ -145,6 +145,7 @@ class MicroBatchStream:
         if value is not None:
             value = _checks.positive_integer(WHO, "largest_pass", value)
         self._largest_pass = value
+        self._layouts: dict[tuple[int, int], Layout] = {}
         self._forget()
 
     def served(
@@ -217,7 +218,7 @@ class MicroBatchStream:
         self, source: TensorSource, first: int, layout: Layout
     ) -> tuple[ForwardPass, ...]:
         """Return views of gathered rows; many updates' ahead where sizes repeat."""
-        if layout == self._ready_layout and layout.num_examples % self.granule == 0:
+        if layout is self._ready_layout and layout.num_examples % self.granule == 0:
             self._ready = source.passes_ahead(first, layout)
             self._ready_size = layout.num_examples
             self._ready_units = layout.min_units
@@ -236,13 +237,16 @@ class MicroBatchStream:
         return (first, left) if self._tail == "short" else (first + left, size)
 
     def _layout(self, count: int, min_units: int) -> Layout:
-        return Layout(
-            dealing=self._deal,
-            num_examples=count,
-            largest_pass=self._largest_pass,
-            join=self._loading.join,
-            min_units=_checks.positive_integer(WHO, "min_units", min_units),
-        )
+        layout = self._layouts.get((count, min_units))
+        if layout is None:
+            layout = self._layouts[count, min_units] = Layout(
+                dealing=self._deal,
+                num_examples=count,
+                largest_pass=self._largest_pass,
+                join=self._loading.join,
+                min_units=_checks.positive_integer(WHO, "min_units", min_units),
+            )
+        return layout
 
     def _check(self, batch_size: int) -> int:
         size = _checks.positive_integer(WHO, "batch_size", batch_size)
