@@ -14,8 +14,8 @@ it, summed over the batches of the run. Evaluations of the loss are not in them:
 checks of the target are this script's, and those a policy asks for are counted apart.
 
 A tuning run is given up at twice the best seconds of its family so far, or four times
-those of any, on one replica and on eight. Runs are kept in the file of --out as they finish; a second call goes on
-from them.
+those of any, on one replica and on eight. Runs are kept in the file of --out as they
+finish; a second call goes on from them.
 """
 
 import argparse
