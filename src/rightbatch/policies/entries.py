@@ -1,8 +1,14 @@
 """What each policy says of itself: formula, source, parameters, needs."""
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 from rightbatch.policies import making
-from rightbatch.policies.damped import AdaDampNN
+from rightbatch.policies.constant import Constant
+from rightbatch.policies.damped import AdaDamp, AdaDampNN, PadaDamp
 from rightbatch.policies.geometric import CntsDampLR, GeoDamp, GeoDampLR, Geometric
+from rightbatch.policies.lr_driven import ConvexRamp, Seesaw
 from rightbatch.policies.making import Kind, Parameter, PolicyEntry
 from rightbatch.policies.noise_driven import (
     Diversity,
@@ -13,310 +19,295 @@ from rightbatch.policies.noise_driven import (
     Similarity,
 )
 from rightbatch.policies.norm_tests import CABS, InnerProductTest, NormTest
+from rightbatch.policies.planned import Planned
 from rightbatch.policies.radadamp import RadaDamp
-
-_SCALE = frozenset({"noise_scale"})
-_BEST_LOSS = Parameter(meaning="the least loss there is, F*", default=0.0)
-_LR_SCHEDULE = Parameter(
-    meaning="learning rate over the run, such as cosine; else the run's own",
-    kind="word",
-)
+from rightbatch.policies.schedules import FullBatch, Schedule, Unit, fields_of
 
 
-def _unit(default: str) -> Parameter:
-    return Parameter(
-        meaning="step, epoch, example or token", default=default, kind="word"
-    )
+def _may(
+    meaning: str, default: float | str | None = None, kind: Kind = "number"
+) -> Parameter:
+    return Parameter(meaning=meaning, default=default, kind=kind)
 
 
-def _need(meaning: str, kind: Kind = "number") -> Parameter:
+def _must(meaning: str, kind: Kind = "number") -> Parameter:
     return Parameter(meaning=meaning, kind=kind, required=True)
 
 
+def _unit(default: Unit) -> Parameter:
+    return _may("step, epoch, example or token", default, "word")
+
+
+def _row(  # a policy's class, four texts, and what a run's text may set
+    policy: Any,
+    name: str,
+    summary: str,
+    formula: str,
+    source: str,
+    parameters: Mapping[str, Parameter] | None = None,
+    **others: Any,
+) -> PolicyEntry:
+    # Needs are a constant of most classes; the fields of most are the parameters.
+    usual: dict[str, Any] = {"needs": policy.needs, "make": making.make_plain(policy)}
+    return PolicyEntry(
+        name=name,
+        summary=summary,
+        formula=formula,
+        source=source,
+        parameters=parameters or {},
+        **{**usual, **others},
+    )
+
+
+# Policies that start where the noise is least.
+_noise = partial(_row, least="initial")
+
+_BEST_LOSS = _may("the least loss there is, F*", 0.0)
+_LR_SCHEDULE = _may(
+    "learning rate over the run, such as cosine; else the run's own", kind="word"
+)
+# Twice every five epochs: adadamp's own defaults.
+_CUTS = {"factor": _may("f", 2.0), "delay": _may("d, in epochs", 5.0)}
+
 ENTRIES: tuple[PolicyEntry, ...] = (
-    PolicyEntry(
-        name="constant",
-        summary="the same batch throughout",
-        formula="B0",
-        source="",
-        needs=frozenset(),
+    _row(
+        Constant,
+        "constant",
+        "the same batch throughout",
+        "B0",
+        "",
         make=making.make_constant,
         is_fixed=True,
     ),
-    PolicyEntry(
-        name="full-batch",
-        summary="all examples at every update",
-        formula="n",
-        source="",
-        needs=frozenset({"dataset_size"}),
+    _row(
+        FullBatch,
+        "full-batch",
+        "all examples at every update",
+        "n",
+        "",
         make=making.make_full_batch,
     ),
-    PolicyEntry(
-        name="schedule",
-        summary="batch sizes from given points of the run on",
-        formula="B_i from p_i on",
-        source="the text form of Megatron-LM",
-        needs=frozenset({"tokens"}),
+    _row(
+        Schedule,
+        "schedule",
+        "batch sizes from given points of the run on",
+        "B_i from p_i on",
+        "the text form of Megatron-LM",
+        {"points": _must("such as 0:768 250B:1536", "word"), "unit": _unit("token")},
         make=making.make_schedule,
-        parameters={
-            "points": _need("such as 0:768 250B:1536", "word"),
-            "unit": _unit("token"),
-        },
+        needs=fields_of("token"),
     ),
-    PolicyEntry(
-        name="linear-ramp",
-        summary="along a line, then constant",
-        formula="B0 + (B1 - B0) p/p1",
-        source="Brown et al. (2020)",
-        needs=frozenset(),
-        make=making.make_linear_ramp,
-        parameters={
-            "over": _need("length of the ramp, in the unit"),
-            "to": Parameter(meaning="its last batch size; else the largest"),
+    _row(
+        Schedule,
+        "linear-ramp",
+        "along a line, then constant",
+        "B0 + (B1 - B0) p/p1",
+        "Brown et al. (2020)",
+        {
+            "over": _must("length of the ramp, in the unit"),
+            "to": _may("its last batch size; else the largest"),
             "unit": _unit("step"),
         },
+        make=making.make_linear_ramp,
+        needs=fields_of("step"),
     ),
-    PolicyEntry(
-        name="doubling",
-        summary="doubled at equal distances, up to the largest",
-        formula="B0 2^floor(p/d)",
-        source="Smith et al. (2018)",
-        needs=frozenset({"epoch"}),
-        make=making.make_doubling,
-        parameters={
-            "every": _need("distance between doublings, in the unit"),
+    _row(
+        Schedule,
+        "doubling",
+        "doubled at equal distances, up to the largest",
+        "B0 2^floor(p/d)",
+        "Smith et al. (2018)",
+        {
+            "every": _must("distance between doublings, in the unit"),
             "unit": _unit("epoch"),
         },
+        make=making.make_doubling,
+        needs=fields_of("epoch"),
     ),
-    PolicyEntry(
-        name="adadamp",
-        summary="inversely proportional to the loss that is left",
-        formula="B0 (F_0 - F*)/(F_k - F*)",
-        source="Sievert and Shah (2021)",
-        needs=frozenset({"eval_loss"}),
-        make=making.make_adadamp,
-        parameters={"best_loss": _BEST_LOSS},
-        # An evaluation costs an epoch's forward passes; adadamp's own default.
+    # An evaluation costs an epoch's forward passes: adadamp's own default.
+    _row(
+        AdaDamp,
+        "adadamp",
+        "inversely proportional to the loss that is left",
+        "B0 (F_0 - F*)/(F_k - F*)",
+        "Sievert and Shah (2021)",
+        {"best_loss": _BEST_LOSS},
         dwell=20,
     ),
-    PolicyEntry(
-        name="adadamp-nn",
-        summary="inversely proportional to the squared gradient norm",
-        formula="B0 G2_0/G2_k",
-        source="adadamp 0.2",
-        needs=frozenset({"moments"}),
-        make=making.make_plain(AdaDampNN),
+    _row(
+        AdaDampNN,
+        "adadamp-nn",
+        "inversely proportional to the squared gradient norm",
+        "B0 G2_0/G2_k",
+        "adadamp 0.2",
     ),
-    PolicyEntry(
-        name="padadamp",
-        summary="more by the same amount at every update",
-        formula="B0 + rate k",
-        source="Sievert and Shah (2021)",
-        needs=frozenset(),
+    _row(
+        PadaDamp,
+        "padadamp",
+        "more by the same amount at every update",
+        "B0 + rate k",
+        "Sievert and Shah (2021)",
+        {"rate": _may("examples more per update; else from the epochs")},
         make=making.make_padadamp,
-        parameters={
-            "rate": Parameter(meaning="examples more per update; else from the epochs")
-        },
     ),
-    PolicyEntry(
-        name="geodamp",
-        summary="times a factor every so many epochs",
-        formula="B0 f^floor(e/d)",
-        source="adadamp 0.2; Smith et al. (2018)",
-        needs=frozenset({"epoch"}),
-        make=making.make_plain(GeoDamp),
-        # Twice every five epochs: adadamp's own defaults.
-        parameters={
-            "factor": Parameter(meaning="f", default=2.0),
-            "delay": Parameter(meaning="d, in epochs", default=5.0),
-        },
+    _row(
+        GeoDamp,
+        "geodamp",
+        "times a factor every so many epochs",
+        "B0 f^floor(e/d)",
+        "adadamp 0.2; Smith et al. (2018)",
+        _CUTS,
     ),
-    PolicyEntry(
-        name="geodamp-lr",
-        summary="the batch stays, the rate over a factor every so many epochs",
-        formula="lr0 f^-floor(e/d)",
-        source="adadamp 0.2",
-        needs=frozenset({"epoch"}),
-        make=making.make_plain(GeoDampLR),
-        parameters={
-            "factor": Parameter(meaning="f", default=2.0),
-            "delay": Parameter(meaning="d, in epochs", default=5.0),
-        },
+    _row(
+        GeoDampLR,
+        "geodamp-lr",
+        "the batch stays, the rate over a factor every so many epochs",
+        "lr0 f^-floor(e/d)",
+        "adadamp 0.2",
+        _CUTS,
         is_fixed=True,
     ),
-    PolicyEntry(
-        name="cntsdamp-lr",
-        summary="the batch stays, the rate falls as one over the updates",
-        formula="lr0 B0/(B0 + rate k)",
-        source="adadamp 0.2",
-        needs=frozenset(),
-        make=making.make_plain(CntsDampLR),
-        parameters={"rate": Parameter(meaning="examples per update", default=0.02)},
+    _row(
+        CntsDampLR,
+        "cntsdamp-lr",
+        "the batch stays, the rate falls as one over the updates",
+        "lr0 B0/(B0 + rate k)",
+        "adadamp 0.2",
+        {"rate": _may("examples per update", 0.02)},
         is_fixed=True,
     ),
-    PolicyEntry(
-        name="geometric",
-        summary="times a factor at every update",
-        formula="B0 f^k",
-        source="Bottou, Curtis and Nocedal (2018), section 5",
-        needs=frozenset(),
-        make=making.make_plain(Geometric),
-        parameters={"factor": _need("f; 1.01 doubles in 70 updates")},
+    _row(
+        Geometric,
+        "geometric",
+        "times a factor at every update",
+        "B0 f^k",
+        "Bottou, Curtis and Nocedal (2018), section 5",
+        {"factor": _must("f; 1.01 doubles in 70 updates")},
     ),
-    PolicyEntry(
-        name="radadamp",
-        summary="inversely proportional to averages off the training batches",
-        formula="max(B0, B0/((L/L0 + N/N0)/2))",
-        source="adadamp 0.2",
-        needs=frozenset({"batch_loss", "batch_grad_sq_norm"}),
-        make=making.make_plain(RadaDamp),
-        parameters={
-            "rho": Parameter(meaning="weight of the past", default=0.2),
-            "reduction": Parameter(
-                meaning="min, mean, median or max of a window",
-                default="mean",
-                kind="word",
-            ),
-            "dwell": Parameter(
-                meaning="updates between readings", default=20, kind="count"
-            ),
-            "wait": Parameter(
-                meaning="updates before the first", default=100, kind="count"
-            ),
+    _row(
+        RadaDamp,
+        "radadamp",
+        "inversely proportional to averages off the training batches",
+        "max(B0, B0/((L/L0 + N/N0)/2))",
+        "adadamp 0.2",
+        {
+            "rho": _may("weight of the past", 0.2),
+            "reduction": _may("min, mean, median or max of a window", "mean", "word"),
+            "dwell": _may("updates between readings", 20, "count"),
+            "wait": _may("updates before the first", 100, "count"),
         },
     ),
-    PolicyEntry(
-        name="noise-following",
-        summary="in proportion to the noise scale",
-        formula="c phi",
-        source="McCandlish et al. (2018)",
-        needs=_SCALE,
-        make=making.make_plain(NoiseFollowing),
-        parameters={"factor": Parameter(meaning="c", default=1.0)},
-        least="initial",
+    _noise(
+        NoiseFollowing,
+        "noise-following",
+        "in proportion to the noise scale",
+        "c phi",
+        "McCandlish et al. (2018)",
+        {"factor": _may("c", 1.0)},
     ),
-    PolicyEntry(
-        name="exchange-rate",
-        summary="where an update more is worth so many examples",
-        formula="sqrt(r phi)",
-        source="McCandlish et al. (2018)",
-        needs=_SCALE,
-        make=making.make_plain(ExchangeRate),
-        parameters={"examples_per_update": _need("r, examples as dear as one update")},
-        least="initial",
+    _noise(
+        ExchangeRate,
+        "exchange-rate",
+        "where an update more is worth so many examples",
+        "sqrt(r phi)",
+        "McCandlish et al. (2018)",
+        {"examples_per_update": _must("r, examples as dear as one update")},
     ),
-    PolicyEntry(
-        name="planned",
-        summary="the most progress per second at the noise of now",
-        formula="argmax B/T(B) (phi + B0)/(phi + B)",
-        source="Perrone et al. (2019); Pollux, Qiao et al. (2021)",
-        needs=_SCALE,
+    _noise(
+        Planned,
+        "planned",
+        "the most progress per second at the noise of now",
+        "argmax B/T(B) (phi + B0)/(phi + B)",
+        "Perrone et al. (2019); Pollux, Qiao et al. (2021)",
+        {
+            "factor": _may("phi to critical batch size", 1.0),
+            "seconds_per_example": _may("past the knee; else measured"),
+            "overhead_seconds": _may("fixed, per step", 0.0),
+            "saturation": _may("knee, in local examples", 1.0),
+        },
         make=making.make_planned,
-        parameters={
-            "factor": Parameter(meaning="phi to critical batch size", default=1.0),
-            "seconds_per_example": Parameter(meaning="past the knee; else measured"),
-            "overhead_seconds": Parameter(meaning="fixed, per step", default=0.0),
-            "saturation": Parameter(meaning="knee, in local examples", default=1.0),
+    ),
+    _noise(
+        EfficiencyFloor,
+        "efficiency-floor",
+        "the largest batch whose examples are worth a given share",
+        "phi (1/e - 1); from B0: (phi + B0)/e - phi",
+        "McCandlish et al. (2018); Pollux, Qiao et al. (2021)",
+        {
+            "efficiency": _may("e, the share", 0.5),
+            "from_initial": _may("count from B0", False, "flag"),
         },
-        least="initial",
     ),
-    PolicyEntry(
-        name="efficiency-floor",
-        summary="the largest batch whose examples are worth a given share",
-        formula="phi (1/e - 1); from B0: (phi + B0)/e - phi",
-        source="McCandlish et al. (2018); Pollux, Qiao et al. (2021)",
-        needs=_SCALE,
-        make=making.make_plain(EfficiencyFloor),
-        parameters={
-            "efficiency": Parameter(meaning="e, the share", default=0.5),
-            "from_initial": Parameter(
-                meaning="count from B0", default=False, kind="flag"
-            ),
+    _noise(
+        NormTest,
+        "norm-test",
+        "the least batch that passes the norm test",
+        "phi/theta^2",
+        "Byrd et al. (2012); Lau et al. (2024)",
+        {"theta": _may("noise over signal", 0.9)},
+    ),
+    _noise(
+        InnerProductTest,
+        "inner-product-test",
+        "the least batch that passes the inner-product test, or the augmented",
+        "G'Sigma G/(theta^2 G2^2); (T - G'Sigma G/G2)/(nu^2 G2)",
+        "Bollapragada et al. (2018)",
+        {
+            "theta": _may("tolerated along the gradient", 0.9),
+            "nu": _may("tolerated across it; not tested unless given"),
         },
-        least="initial",
     ),
-    PolicyEntry(
-        name="norm-test",
-        summary="the least batch that passes the norm test",
-        formula="phi/theta^2",
-        source="Byrd et al. (2012); Lau et al. (2024)",
-        needs=_SCALE,
-        make=making.make_plain(NormTest),
-        parameters={"theta": Parameter(meaning="noise over signal", default=0.9)},
-        least="initial",
+    _noise(
+        CABS,
+        "cabs",
+        "the most progress per example of plain SGD",
+        "lr T/(F - F*)",
+        "Balles et al. (2017)",
+        {"best_loss": _BEST_LOSS},
     ),
-    PolicyEntry(
-        name="inner-product-test",
-        summary="the least batch that passes the inner-product test, or the augmented",
-        formula="G'Sigma G/(theta^2 G2^2); (T - G'Sigma G/G2)/(nu^2 G2)",
-        source="Bollapragada et al. (2018)",
-        needs=frozenset({"moments", "inner_product_variance"}),
-        make=making.make_plain(InnerProductTest),
-        parameters={
-            "theta": Parameter(meaning="tolerated along the gradient", default=0.9),
-            "nu": Parameter(meaning="tolerated across it; not tested unless given"),
-        },
-        least="initial",
+    _noise(
+        Diversity,
+        "diversity",
+        "in proportion to the diversity of the gradients",
+        "delta (phi + 1)",
+        "Yin et al. (2018); DiveBatch (2025)",
+        {"share": _may("delta", 1.0)},
     ),
-    PolicyEntry(
-        name="cabs",
-        summary="the most progress per example of plain SGD",
-        formula="lr T/(F - F*)",
-        source="Balles et al. (2017)",
-        needs=frozenset({"moments", "lr", "batch_loss"}),
-        make=making.make_plain(CABS),
-        parameters={"best_loss": _BEST_LOSS},
-        least="initial",
+    _noise(
+        Similarity,
+        "similarity",
+        "where halves of a batch agree so well",
+        "2 phi s/(1 - s)",
+        "after SimiGrad, Qin et al. (2021)",
+        {"similarity": _may("s", 0.5)},
     ),
-    PolicyEntry(
-        name="diversity",
-        summary="in proportion to the diversity of the gradients",
-        formula="delta (phi + 1)",
-        source="Yin et al. (2018); DiveBatch (2025)",
-        needs=_SCALE,
-        make=making.make_plain(Diversity),
-        parameters={"share": Parameter(meaning="delta", default=1.0)},
-        least="initial",
-    ),
-    PolicyEntry(
-        name="similarity",
-        summary="where halves of a batch agree so well",
-        formula="2 phi s/(1 - s)",
-        source="after SimiGrad, Qin et al. (2021)",
-        needs=_SCALE,
-        make=making.make_plain(Similarity),
-        parameters={"similarity": Parameter(meaning="s", default=0.5)},
-        least="initial",
-    ),
-    PolicyEntry(
-        name="seesaw",
-        summary="a schedule's decay turned into growth",
-        formula="at a cut by a: B a, lr/sqrt(a); SGD: B a, lr",
-        source="Meterez et al. (2025); Smith et al. (2018)",
-        needs=frozenset(),
-        make=making.make_seesaw,
-        parameters={
+    _row(
+        Seesaw,
+        "seesaw",
+        "a schedule's decay turned into growth",
+        "at a cut by a: B a, lr/sqrt(a); SGD: B a, lr",
+        "Meterez et al. (2025); Smith et al. (2018)",
+        {
             "schedule": _LR_SCHEDULE,
-            "normalised": Parameter(meaning="false for SGD", default=True, kind="flag"),
-            "noise_scale": Parameter(meaning="growth stops there, in examples"),
+            "normalised": _may("false for SGD", True, "flag"),
+            "noise_scale": _may("growth stops there, in examples"),
         },
+        make=making.make_seesaw,
     ),
-    PolicyEntry(
-        name="convex-ramp",
-        summary="the batch that goes with a schedule on a convex loss",
-        formula="B_t ~ lr_t/sqrt(integral_t^T lr)",
-        source="ours, from Zamani and Glineur (2023)",
-        needs=frozenset(),
+    _row(
+        ConvexRamp,
+        "convex-ramp",
+        "the batch that goes with a schedule on a convex loss",
+        "B_t ~ lr_t/sqrt(integral_t^T lr)",
+        "ours, from Zamani and Glineur (2023)",
+        {"schedule": _LR_SCHEDULE},
         make=making.make_convex_ramp,
-        parameters={"schedule": _LR_SCHEDULE},
     ),
-    PolicyEntry(
-        name="doubling-warmup",
-        summary="doubled when the noise scale surely lies above twice the batch",
-        formula="2 B when low(phi) > 2 B",
-        source="after Merrill et al. (2025)",
-        needs=_SCALE,
-        make=making.make_plain(DoublingWarmup),
-        least="initial",
+    _noise(
+        DoublingWarmup,
+        "doubling-warmup",
+        "doubled when the noise scale surely lies above twice the batch",
+        "2 B when low(phi) > 2 B",
+        "after Merrill et al. (2025)",
     ),
 )

@@ -10,7 +10,7 @@ from rightbatch.lr_scaling import Schedule as LrSchedule
 from rightbatch.lr_scaling import named_schedule
 from rightbatch.policies.constant import Constant
 from rightbatch.policies.contract import Policy
-from rightbatch.policies.damped import AdaDamp, PadaDamp, padadamp_rate
+from rightbatch.policies.damped import PadaDamp, padadamp_rate
 from rightbatch.policies.lr_driven import ConvexRamp, Seesaw
 from rightbatch.policies.planned import Planned
 from rightbatch.policies.schedules import (
@@ -102,6 +102,10 @@ class Given:
         return InputError(f"policy: {self.name} needs {what}.", way_out)
 
 
+Make = Callable[[Given], Policy[Any]]
+"""From what was given to the policy."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEntry:
     """What a policy says of itself.
@@ -126,7 +130,7 @@ class PolicyEntry:
     formula: str
     source: str
     needs: frozenset[str]
-    make: Callable[[Given], Policy[Any]] = field(repr=False)
+    make: Make = field(repr=False)
     parameters: Mapping[str, Parameter] = field(default_factory=dict[str, Parameter])
     least: Literal["one", "initial"] = "one"
     is_fixed: bool = False
@@ -175,13 +179,6 @@ def make_doubling(given: Given) -> Policy[Any]:
     )
 
 
-def make_adadamp(given: Given) -> Policy[Any]:
-    """Return AdaDamp."""
-    return AdaDamp(
-        initial_batch_size=given.initial_batch_size, best_loss=given["best_loss"]
-    )
-
-
 def make_padadamp(given: Given) -> Policy[Any]:
     """Return PadaDamp at its rate, or at the one that ends at the largest batch."""
     rate, run = given["rate"], given.context
@@ -202,7 +199,7 @@ def make_padadamp(given: Given) -> Policy[Any]:
     return PadaDamp(initial_batch_size=given.initial_batch_size, rate=rate)
 
 
-def make_plain(kind: Callable[..., Policy[Any]]) -> Callable[[Given], Policy[Any]]:
+def make_plain(kind: Callable[..., Policy[Any]]) -> Make:
     """Return how to make a policy whose parameters are its fields."""
 
     def make(given: Given) -> Policy[Any]:
