@@ -1,6 +1,8 @@
 """Batch sizes that pass a test on gradients: they pass it with equality."""
 
 import math
+import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -81,6 +83,31 @@ def test_where_noise_hides_the_gradient_no_batch_passes():
     assert norm_test_batch(HIDDEN, 0.5) is None
     assert inner_product_test_batch(HIDDEN, 1.0, 0.5) is None
     assert augmented_test_batch(HIDDEN, 1.0, 0.5, 2.0) is None
+
+
+tiny_to_huge = st.floats(-320, 300).map(lambda power: 10.0**power)
+
+
+@given(square=tiny_to_huge, along=tiny_to_huge, theta=st.floats(0.1, 10))
+def test_a_gradient_near_nothing_asks_for_what_exact_numbers_say_or_for_no_end(
+    square, along, theta
+):
+    moments = GradientMoments(grad_sq_norm=square, grad_variance=0.0)
+    exact = Fraction(along) / Fraction(theta * square) ** 2
+    largest = Fraction(sys.float_info.max)
+    wanted = float(exact) if exact < largest else math.inf
+    found = inner_product_test_batch(moments, along, theta)
+    assert found == pytest.approx(wanted, rel=1e-12, abs=1e-300)
+
+
+def test_a_squared_norm_whose_square_floats_do_not_have_is_no_error():
+    moments = GradientMoments(grad_sq_norm=1e-308, grad_variance=350.0)
+    assert inner_product_test_batch(moments, 4.0, theta=0.5) == math.inf
+    assert augmented_test_batch(moments, 4.0, theta=0.5, nu=2.0) == math.inf
+    assert inner_product_test_batch(moments, 0.0, theta=0.5) == 0
+    least = GradientMoments(grad_sq_norm=5e-324, grad_variance=350.0)
+    assert inner_product_test_batch(least, 4.0, theta=0.1) is None
+    assert augmented_test_batch(least, 4.0, theta=0.1, nu=0.1) is None
 
 
 def test_a_known_answer():

@@ -97,8 +97,8 @@ def inner_product_test_batch(
         theta: Tolerated relative standard deviation of the product with G, positive.
 
     Returns:
-        Examples, not rounded, none below zero; None where :math:`|G|^2` is not above
-        zero.
+        Examples, not rounded, none below zero, infinity past the range of floats; None
+        where :math:`|G|^2` is not above zero, or too near it to be told from it.
 
     Raises:
         InputError: `theta` is not positive, or the variance is not finite.
@@ -111,9 +111,11 @@ def inner_product_test_batch(
     who = "inner_product_test_batch"
     _checks.positive(who, "theta", theta)
     _checks.finite(who, "inner_product_variance", inner_product_variance)
-    if moments.grad_sq_norm <= 0:
+    tolerated = theta * moments.grad_sq_norm
+    if tolerated <= 0:
         return None
-    return max(0.0, inner_product_variance) / (theta * moments.grad_sq_norm) ** 2
+    # Not by the square, which leaves the range of floats where the answer need not.
+    return max(0.0, inner_product_variance) / tolerated / tolerated
 
 
 def augmented_test_batch(
@@ -135,7 +137,7 @@ def augmented_test_batch(
         nu: Tolerated noise across the gradient over the signal, positive.
 
     Returns:
-        Examples, not rounded; None where :math:`|G|^2` is not above zero.
+        Examples, not rounded; infinity and None as for the inner-product test.
 
     Raises:
         InputError: A tolerance is not positive, or the variance is not finite.
@@ -151,4 +153,4 @@ def augmented_test_batch(
         return None
     square = moments.grad_sq_norm
     across = moments.grad_variance - inner_product_variance / square
-    return max(along, across / (nu**2 * square))
+    return max(along, across / nu / nu / square)
