@@ -52,24 +52,27 @@ def assert_same(decisions, rows, cap):
         assert decision.lr_factor == pytest.approx(min(1, cap / wanted), rel=1e-15)
 
 
+def moments_of(norms):
+    return [GradientMoments(grad_sq_norm=one, grad_variance=1.0) for one in norms]
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula", "named"),
+    [
+        (AdaDamp, OldDamper.adadamp, lambda one: {"eval_loss": one}),
+        (AdaDampNN, OldDamper.adadampnn, lambda one: {"moments": moments_of(one)}),
+    ],
+)
 @settings(max_examples=300)
-@given(losses=columns, initial=initials, manner=manners)
-def test_adadamp_has_the_batch_and_rate_of_its_formula(losses, initial, manner):
-    old = OldDamper(initial=initial, losses=losses, **manner)
-    rows = old.run(old.adadamp, UPDATES)
-    policy = with_its_manners(AdaDamp(initial_batch_size=initial), **manner)
-    decisions = follow(policy, clock(UPDATES, eval_loss=losses))
+@given(column=columns, initial=initials, manner=manners)
+def test_what_is_left_of_loss_or_norm_gives_the_batch_and_rate_of_adadamp_s_formulas(
+    kind, formula, named, column, initial, manner
+):
+    old = OldDamper(initial=initial, losses=column, norms=column, **manner)
+    rows = old.run(lambda k: formula(old, k), UPDATES)
+    policy = with_its_manners(kind(initial_batch_size=initial), **manner)
+    decisions = follow(policy, clock(UPDATES, **named(column)))
     assert_same(decisions, rows, manner["cap"])
-
-
-@settings(max_examples=300)
-@given(norms=columns, initial=initials, manner=manners)
-def test_adadampnn_has_the_batch_and_rate_of_its_formula(norms, initial, manner):
-    old = OldDamper(initial=initial, norms=norms, **manner)
-    rows = old.run(old.adadampnn, UPDATES)
-    policy = with_its_manners(AdaDampNN(initial_batch_size=initial), **manner)
-    moments = [GradientMoments(grad_sq_norm=one, grad_variance=1.0) for one in norms]
-    assert_same(follow(policy, clock(UPDATES, moments=moments)), rows, manner["cap"])
 
 
 @settings(max_examples=300)
