@@ -29,6 +29,7 @@ from rightbatch.policies import (
     NoiseFollowing,
     PadaDamp,
 )
+from rightbatch.sampler import IterableStream
 
 
 def policies():
@@ -146,6 +147,28 @@ def test_a_policy_that_is_none_is_refused():
 def test_a_policy_s_bad_answer_names_it_and_the_step():
     with pytest.raises(InputError, match="Listed: `batch_size` must be.*step 1"):
         run(controlled(Listed((4, -1))), max_steps=3)
+
+
+class Unlimited:
+    """Batches of four without end, nobody knows of how many."""
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(3)
+        while True:
+            x = torch.randn(4, 5, generator=generator).double()
+            yield x, torch.randint(3, (4,), generator=generator)
+
+
+def test_batches_of_an_iterable_are_accumulated_and_joined():
+    controller = controlled(
+        Listed((4, 12, 8)), stream=IterableStream(Unlimited(), 4), lr_rule="linear"
+    )
+    run(controller, max_steps=6)
+    assert [r.batch_size for r in controller.records] == [4, 12, 8] * 2
+    with pytest.raises(InputError, match="`epochs` needs the length"):
+        controller.updates(epochs=1)
+    with pytest.raises(InputError, match="GeoDamp needs `epoch`"):
+        controlled(policies()["geodamp"], stream=IterableStream(Unlimited(), 4))
 
 
 def test_a_closed_controller_has_no_hooks_left():

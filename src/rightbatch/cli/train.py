@@ -59,10 +59,10 @@ def run(
     lr_rule: Annotated[
         str,
         typer.Option(
-            help="How the rate follows the batch: none, auto, linear, square_root, "
-            "adascale, ... as in transfer."
+            help="How the rate follows the batch: auto, which is AdaScale for SGD; "
+            "none, linear, square_root, ... as in transfer."
         ),
-    ] = "none",
+    ] = "auto",
     schedule: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ from rightbatch.controller.sensing import NoiseSensor, Sensing
 from rightbatch.controller.shared import GradientSharing
 from rightbatch.controller.update import entered
 from rightbatch.errors import InputError
-from rightbatch.sampler import ForwardPass, MicroBatchStream, UpdateBatch
+from rightbatch.sampler import ForwardPass, Stream, UpdateBatch
 
 
 class Accumulation:
@@ -30,7 +30,7 @@ class Accumulation:
     def __init__(
         self,
         optimizer: Optimizer,
-        stream: MicroBatchStream,
+        stream: Stream,
         sharing: GradientSharing,
         noise: NoiseSensor | None,
         sensing: Sensing,

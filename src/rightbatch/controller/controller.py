@@ -30,7 +30,7 @@ from rightbatch.policies import (
     policy_signature,
     unpack_state,
 )
-from rightbatch.sampler import MicroBatchStream, UpdateBatch
+from rightbatch.sampler import Stream, UpdateBatch
 from rightbatch.simulation import Trace
 
 _WHO = "BatchSizeController"
@@ -73,6 +73,7 @@ class BatchSizeController:
         >>> import torch
         >>> from torch.utils.data import TensorDataset
         >>> from rightbatch.policies import GeoDamp
+        >>> from rightbatch.sampler import MicroBatchStream
         >>> model = nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> data = TensorDataset(torch.randn(64, 2))
@@ -95,7 +96,7 @@ class BatchSizeController:
         model: nn.Module,
         optimizer: Optimizer,
         policy: Policy[Any],
-        stream: MicroBatchStream,
+        stream: Stream,
         *,
         lr_rule: str = "none",
         sensing: Sensing | None = None,
@@ -431,7 +432,7 @@ class BatchSizeController:
         )
 
 
-def check_places(sharing: GradientSharing, stream: MicroBatchStream) -> None:
+def check_places(sharing: GradientSharing, stream: Stream) -> None:
     """Check that model and stream are on one device and of the same replicas.
 
     Args:

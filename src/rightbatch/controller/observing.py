@@ -6,7 +6,7 @@ from typing import Any
 
 from rightbatch.controller.sensing import NoiseSensor, Sensing
 from rightbatch.policies import Observation, Policy, needs_now
-from rightbatch.sampler import MicroBatchStream
+from rightbatch.sampler import Stream
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Observer:
         policy: Policy[Any],
         needs: frozenset[str],
         sensing: Sensing,
-        stream: MicroBatchStream,
+        stream: Stream,
         noise: NoiseSensor | None,
     ) -> None:
         self._policy, self._needs, self._sensing = policy, needs, sensing

@@ -328,8 +328,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes"))
         (True, False)
     """
-    # The CPU's allocator raises a bare RuntimeError.
-    said = ("allocate memory", "not enough memory")
+    # The CPU's allocator, and CUDA outside of torch's own, raise a bare RuntimeError.
+    said = (
+        "allocate memory",
+        "not enough memory",
+        "out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in said)
     )
