@@ -1,7 +1,7 @@
 """Where decide, measure and act meet: the batch of a training loop follows a policy."""
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -215,6 +215,15 @@ class BatchSizeController:
     def is_first_replica(self) -> bool:
         """Whether this process writes what all know."""
         return self._sharing.is_first
+
+    @property
+    def num_replicas(self) -> int:
+        """How many replicas share the batch."""
+        return self._sharing.num_replicas
+
+    def sum_over_replicas(self, numbers: Sequence[float]) -> list[float]:
+        """Return sums over the replicas, in one exchange; all of them must ask."""
+        return self._sharing.sum(numbers)
 
     @property
     def seconds(self) -> float:
