@@ -74,12 +74,48 @@ def test_every_epoch_has_each_example_once_though_batches_end_with_it(case, seed
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_left_of_an_epoch_can_be_dropped(kind):
     stream = stream_of(kind, 10, 2, tail="drop")
-    order = plain_order(10, 30)
+    order = plain_order(10, 40)
     firsts = [stream.next(size).first_example for size in (4, 4, 4, 4, 6)]
     assert firsts == [0, 4, 10, 14, 20]
-    assert stream.examples == 26
-    assert rows_of(stream.next(4)) == order[26:30]
-    assert stream.examples == 30
+    assert (stream.examples, stream.taken) == (30, 22)
+    assert rows_of(stream.next(4)) == order[30:34]
+    assert (stream.examples, stream.taken) == (34, 26)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "items"])
+def test_a_loop_over_an_epoch_makes_as_many_updates_as_a_loader_that_drops_last(kind):
+    stream = stream_of(kind, 100, 5, tail="drop")
+    for epoch in (1, 2, 3):
+        updates = 0
+        while stream.examples < 100 * epoch:
+            assert stream.next(30).num_examples == 30
+            updates += 1
+        assert updates == len(DataLoader(numbered(100), 30, drop_last=True)) == 3
+        assert (stream.epoch, stream.taken) == (epoch, 90 * epoch)
+
+
+def test_where_an_update_would_begin_can_be_asked_before_it_is_taken():
+    stream = stream_of("tensors", 100, 5, tail="drop")
+    stream.next(30)
+    stream.next(30)
+    assert [stream.begins_at(size) for size in (30, 40, 41, 100)] == [60, 60, 100, 100]
+    assert (stream.examples, stream.taken) == (60, 60)
+    assert stream.next(50).first_example == 100
+    assert (stream.examples, stream.taken) == (150, 110)
+    assert stream_of("items", 9, 2).begins_at(9) == 0
+    with pytest.raises(InputError, match="`batch_size` must be at most the data set's"):
+        stream.begins_at(101)
+
+
+def test_examples_skipped_stay_told_apart_from_those_taken_after_a_resume():
+    stream = stream_of("tensors", 22, 4, tail="drop")
+    for _ in range(4):
+        stream.next(8)
+    resumed = stream_of("items", 22, 2, tail="drop")
+    resumed.load_state_dict(stream.state_dict())
+    assert (resumed.examples, resumed.taken) == (stream.examples, stream.taken)
+    assert (stream.examples, stream.taken) == (44, 32)
+    assert rows_of(resumed.next(8)) == rows_of(stream.next(8))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,6 +190,7 @@ def test_a_state_says_nothing_about_sizes_and_is_plain():
     assert stream_of("tensors", 20, 4, seed=7).state_dict() == {
         "version": 1,
         "examples": 0,
+        "skipped": 0,
         "seed": 7,
         "dataset_size": 20,
         "shuffle": True,

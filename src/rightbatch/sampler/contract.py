@@ -20,6 +20,11 @@ class Stream(Protocol):
         ...
 
     @property
+    def taken(self) -> int:
+        """Examples handed out, over all replicas: without those that were skipped."""
+        ...
+
+    @property
     def epoch(self) -> float:
         """Position in epochs."""
         ...
@@ -61,6 +66,10 @@ class Stream(Protocol):
         self, wish: float, how: Literal["nearest", "up", "down"] = "nearest"
     ) -> int:
         """Return the batch size that is served for a wish."""
+        ...
+
+    def begins_at(self, batch_size: int) -> int:
+        """Return the position at which an update of that size would begin."""
         ...
 
     def next(self, batch_size: int, *, min_units: int = 1) -> UpdateBatch:

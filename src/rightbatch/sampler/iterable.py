@@ -91,6 +91,11 @@ class IterableStream:
         return self._examples
 
     @property
+    def taken(self) -> int:
+        """Examples handed out over all replicas: all up to the position."""
+        return self._examples
+
+    @property
     def epoch(self) -> float:
         """Position in epochs; whole ones where the size of the data is not known."""
         if self._dataset_size is None:
@@ -152,6 +157,18 @@ class IterableStream:
         if self._dataset_size is None:
             _checks.positive(WHO, "wish", wish)
         return nearest_served(WHO, wish, how, self.granule, self._dataset_size)
+
+    def begins_at(self, batch_size: int) -> int:
+        """Return the position at which an update would begin: the present one.
+
+        Args:
+            batch_size: Of any size.
+
+        Example:
+            >>> IterableStream([torch.ones(4)], 4).begins_at(8)
+            0
+        """
+        return self._examples
 
     def next(self, batch_size: int, *, min_units: int = 1) -> UpdateBatch:
         """Return the examples of the next update.

@@ -45,7 +45,8 @@ class MicroBatchStream:
         collate: Makes a micro-batch of a list of items; stacks tensors when None.
         tail: What happens where an epoch ends inside a batch. "carry": the batch goes
             on in the next epoch, nothing is lost; "short": the batch has what is left;
-            "drop": what is left is skipped.
+            "drop": what is left is skipped, at once where it is less than the batch
+            before, else as soon as a larger batch is asked for.
         loading: Device, loading processes, largest forward pass, replicas.
 
     Raises:
@@ -86,10 +87,11 @@ class MicroBatchStream:
         loading.check(size)
         _checks.one_of(WHO, "tail", tail, TAILS)
         self._tail: Tail = tail
+        self._drops = tail == "drop"
         self._loading = loading
         self._delivery = loading.delivery
         self._seed = seed
-        self._examples = 0
+        self._examples = self._skipped = 0
         self._source = self._source_of(dataset, collate)
         self.largest_pass = loading.largest_pass
         self._forget()
@@ -100,6 +102,11 @@ class MicroBatchStream:
     def examples(self) -> int:
         """Position: examples handed out over all replicas, and skipped by "drop"."""
         return self._examples
+
+    @property
+    def taken(self) -> int:
+        """Examples handed out over all replicas; those that "drop" skipped are not."""
+        return self._examples - self._skipped
 
     @property
     def epoch(self) -> float:
@@ -173,6 +180,27 @@ class MicroBatchStream:
 
     # Examples ---------------------------------------------------------------------
 
+    def begins_at(self, batch_size: int) -> int:
+        """Return the position at which an update of that size would begin.
+
+        A loop that is to end with an epoch asks it before the update: with tail "drop"
+        a batch that has grown may no longer fit into what is left.
+
+        Args:
+            batch_size: Over all replicas.
+
+        Raises:
+            InputError: `batch_size` is not positive or above the data set's size.
+
+        Example:
+            >>> from torch.utils.data import TensorDataset
+            >>> data = TensorDataset(torch.arange(9))
+            >>> stream = MicroBatchStream(data, 1, tail="drop")
+            >>> stream.next(4).num_examples, stream.begins_at(5), stream.begins_at(6)
+            (4, 4, 9)
+        """
+        return self._extent(self._check(batch_size))[0]
+
     def next(self, batch_size: int, *, min_units: int = 1) -> UpdateBatch:
         """Return the examples of the next update.
 
@@ -194,6 +222,8 @@ class MicroBatchStream:
             for passes in self._ready:
                 first = self._examples
                 self._examples = first + batch_size
+                if self._drops:
+                    self._skip_rest(batch_size)
                 layout, local = self._ready_layout, self._ready_local
                 return UpdateBatch(
                     passes, batch_size, local, first, layout, self._delivery
@@ -211,7 +241,10 @@ class MicroBatchStream:
         else:
             pieces = self._source.load(first, count)
             passes = make_passes(pieces, layout, self._delivery)
+        self._skipped += first - self._examples
         self._examples = first + count
+        if self._drops:
+            self._skip_rest(size)
         return UpdateBatch(passes, count, local, first, layout, self._delivery)
 
     def _tensor_passes(
@@ -235,6 +268,17 @@ class MicroBatchStream:
         if self._tail == "carry" or size <= left:
             return first, size
         return (first, left) if self._tail == "short" else (first + left, size)
+
+    def _skip_rest(self, size: int) -> None:
+        """Go to the next epoch where another batch of a size would not fit into this.
+
+        Now, not when it is asked for: whoever looks at the position to end with an
+        epoch, or to count epochs, is to see that this one is over.
+        """
+        left = -self._examples % self._length
+        if left < size:
+            self._examples += left
+            self._skipped += left
 
     def _layout(self, count: int, min_units: int) -> Layout:
         layout = self._layouts.get((count, min_units))
@@ -269,6 +313,7 @@ class MicroBatchStream:
         return {
             "version": 1,
             "examples": self._examples,
+            "skipped": self._skipped,
             "seed": self._seed,
             "dataset_size": self._length,
             "shuffle": self._loading.shuffle,
@@ -291,12 +336,13 @@ class MicroBatchStream:
                 f"{WHO}: the state must be of a {WHO}, got one without {missing}."
             )
         for name, value in own.items():
-            if name != "examples" and state[name] != value:
+            if name not in ("examples", "skipped") and state[name] != value:
                 raise InputError(
                     f"{WHO}: the state's `{name}` must be {value}, got {state[name]}.",
                     "make the stream as it was made for that run",
                 )
         self._examples = int(state["examples"])
+        self._skipped = int(state["skipped"])
         self._source.reset()
         self._forget()
 
