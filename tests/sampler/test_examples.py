@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from rightbatch.errors import InputError
-from rightbatch.sampler import ExampleStream, chunks, examples, whole
+from rightbatch.experiments.workloads import digits
+from rightbatch.sampler import (
+    ExampleStream,
+    MicroBatchStream,
+    chunks,
+    examples,
+    whole,
+)
+from rightbatch.sampler.examples import tensors_of
 
 
 def numbered(length: int) -> TensorDataset:
@@ -30,6 +38,58 @@ class Items(Dataset[Any]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return torch.full((3,), float(index)), index
+
+
+class Doubled(TensorDataset):
+    """Rows of tensors, made into something else."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        images, label = super().__getitem__(index)
+        return 2 * images, label
+
+
+class Noisy(TensorDataset):
+    """Rows of tensors, some of them, by chance, turned round."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        images, label = super().__getitem__(index)
+        return (images.flip(0) if torch.rand(()) < 0.1 else images), label
+
+
+class Marked(Dataset[Any]):
+    """Tensors found late, whose rows are the items."""
+
+    rows_are_items = True
+
+    def __init__(self, tensors: Any) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(tensor[index] for tensor in self.tensors)
+
+
+class MarkedAndDoubled(Marked):
+    """What a class above it says of its own items does not hold for these."""
+
+    def __getitem__(self, index: int) -> Any:
+        images, label = super().__getitem__(index)
+        return 2 * images, label
+
+
+class Named(Dataset[Any]):
+    """Items made of tensors that have names."""
+
+    def __init__(self) -> None:
+        self.tensors = {"x": torch.ones(6, 3), "row": torch.arange(6)}
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Any:
+        return {name: tensor[index] for name, tensor in self.tensors.items()}
 
 
 def rows_of(stream: ExampleStream, batch_sizes: list[int]) -> list[int]:
@@ -201,3 +261,50 @@ def test_batches_of_any_nesting_are_moved_to_the_device():
     assert batch["a"][0].device.type == "meta"
     assert batch["a"][1][0].device.type == "meta"
     assert batch["a"][1][1] == "text"
+
+
+@pytest.mark.parametrize(
+    "data", [Doubled(*numbered(6).tensors), MarkedAndDoubled(numbered(6).tensors)]
+)
+def test_items_that_a_class_makes_of_its_rows_are_what_is_handed_out(data):
+    def is_doubled(batch: Any) -> bool:
+        return torch.equal(batch[0][:, 0], 2.0 * batch[1])
+
+    assert is_doubled(ExampleStream(data, 0).next(4))
+    assert is_doubled(whole(data))
+    assert all(is_doubled(part) for part in chunks(data, 4, order=[5, 1, 0]))
+    update = MicroBatchStream(data, 2).next(6)
+    assert all(is_doubled(one.batch) for one in update.passes)
+
+
+def test_items_made_by_chance_are_drawn_anew_at_each_visit():
+    data = Noisy(torch.arange(300.0).view(100, 3), torch.arange(100))
+    torch.manual_seed(0)
+    first, second = whole(data)[0], whole(data)[0]
+    assert not torch.equal(first, second)
+
+
+def test_tensors_by_name_are_items_like_any_others():
+    data = Named()
+    assert ExampleStream(data, 0).next(6)["row"].sort().values.tolist() == [*range(6)]
+    assert whole(data)["row"].tolist() == [*range(6)]
+    assert len(chunks(data, 4)) == 2
+    assert len(MicroBatchStream(data, 2).next(4).passes[0].batch["x"]) == 4
+
+
+@pytest.mark.parametrize("make", [TensorDataset, lambda *tensors: Marked(tensors)])
+def test_rows_of_tensors_are_gathered_where_they_are_the_items(make):
+    data = make(*numbered(6).tensors)
+    assert tensors_of(data, torch.device("cpu")) is not None
+    assert torch.equal(whole(data)[0], data.tensors[0])
+
+
+@pytest.mark.parametrize("data", [digits.Digits(held_out=True), Marked(())])
+def test_data_sets_that_say_so_are_gathered(data):
+    assert tensors_of(data, torch.device("cpu")) == data.tensors
+
+
+def test_fewer_items_than_rows_are_read_one_by_one():
+    data = Marked(numbered(9).tensors)
+    assert tensors_of(data, torch.device("cpu")) is None
+    assert whole(data)[1].tolist() == [*range(6)]

@@ -75,6 +75,9 @@ class IdxImages(Dataset[tuple[Tensor, Tensor]]):
         relabel: Maps labels to others; as they are when None.
     """
 
+    # The stream may gather many rows at once.
+    rows_are_items = True
+
     def __init__(
         self,
         find: Callable[[], tuple[Path, ...]],

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from rightbatch._checks import positive_integer
 from rightbatch.errors import InputError
@@ -24,9 +24,12 @@ CHUNK_BYTES = 2**20
 class ExampleStream:
     """An endless stream of batches, each of exactly the size asked for.
 
-    A batch may straddle two epochs. A data set that has ``.tensors`` (as
-    ``TensorDataset``) is gathered a chunk at a time and batches are views of the
-    chunk; any other map-style data set goes item by item through `collate`.
+    A batch may straddle two epochs. A ``TensorDataset`` is gathered a chunk at a time
+    and batches are views of the chunk; any other map-style data set goes item by item
+    through `collate`. So does a ``TensorDataset`` whose class has a ``__getitem__`` of
+    its own, which may augment or normalize. Where that gives the rows of ``.tensors``
+    and nothing else, ``rows_are_items = True`` in the same class says so, and the data
+    set is gathered.
 
     Args:
         dataset: Map-style: ``len(dataset)`` and ``dataset[i]``.
@@ -225,13 +228,27 @@ def length_of_dataset(dataset: Dataset[Any]) -> int:
 def tensors_of(
     dataset: Dataset[Any], device: torch.device
 ) -> tuple[Tensor, ...] | None:
-    """Return the tensors of a ``TensorDataset`` on a device; None for other data sets.
+    """Return tensors whose rows are the items of a data set; None where it has none.
+
+    Args:
+        dataset: A ``TensorDataset``, or one that says ``rows_are_items``.
+        device: Where the tensors are put.
 
     Raises:
         InputError: One of them holds NaN.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> class Doubled(TensorDataset):
+        ...     def __getitem__(self, index):
+        ...         return (2 * self.tensors[0][index],)
+        >>> tensors_of(Doubled(torch.ones(2)), torch.device("cpu")) is None
+        True
     """
-    tensors: tuple[Tensor, ...] | None = getattr(dataset, "tensors", None)
-    if tensors is None:
+    if not _rows_are_items(dataset):
+        return None
+    tensors: tuple[Tensor, ...] = cast(Any, dataset).tensors
+    if any(len(tensor) != len(cast(Sized, dataset)) for tensor in tensors):
         return None
     for place, tensor in enumerate(tensors):
         # A sum is finite unless something in it is not, or it overflows: a quick no.
@@ -244,3 +261,16 @@ def tensors_of(
                 "clean or drop such rows",
             )
     return tuple(tensor.to(device) for tensor in tensors)
+
+
+def _rows_are_items(dataset: Dataset[Any]) -> bool:
+    """Return whether ``dataset[i]`` is known to be row i of ``dataset.tensors``.
+
+    Comparing some items would not do: an image is flipped half of the time.
+    """
+    for kind in type(dataset).__mro__:
+        own = vars(kind)
+        if "__getitem__" in own:
+            # Of this class alone: one below it that overrides the items speaks anew.
+            return kind is TensorDataset or own.get("rows_are_items") is True
+    return False

@@ -38,7 +38,8 @@ class MicroBatchStream:
     another batch size, micro-batch size or number of replicas.
 
     Args:
-        dataset: Map-style: ``len(dataset)`` and ``dataset[i]``.
+        dataset: Map-style: ``len(dataset)`` and ``dataset[i]``. One that is gathered
+            (see :class:`ExampleStream`) is not read item by item.
         micro_batch_size: Examples of one replica that are loaded together, and the
             least a forward pass has.
         seed: Decides the order, alone.

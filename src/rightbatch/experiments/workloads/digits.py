@@ -36,6 +36,9 @@ class Digits(Dataset[tuple[Tensor, Tensor]]):
         (359, 1438)
     """
 
+    # The stream may gather many rows at once.
+    rows_are_items = True
+
     def __init__(self, *, held_out: bool) -> None:
         self._held_out = held_out
 
