@@ -9,6 +9,7 @@ from sampler.example_streams import (
     asked_of,
     cut_streams,
     plain_order,
+    rows_in,
     rows_of,
     stream_of,
     streams_of,
@@ -120,6 +121,22 @@ def test_fewer_examples_than_replicas_leave_one_an_empty_pass(kind, tail):
     assert [u.passes[0].num_micro_batches for u in updates] == [1, 0, 0]
     rows = [row for update in updates for row in rows_of(update)]
     assert rows == plain_order(13, 13)[12:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_pass_repeats_two_examples_so_that_batch_normalization_works(kind):
+    streams = streams_of(kind, 13, 2, 3)
+    empty = [
+        one
+        for size in (2, 7, 8)
+        for stream in streams
+        for one in stream.next(size).passes
+        if not one.num_examples
+    ]
+    assert empty
+    for one in empty:
+        rows = rows_in(one.batch)
+        assert len(rows) == len(set(rows)) == 2
 
 
 # Batches that cannot be joined ------------------------------------------------------

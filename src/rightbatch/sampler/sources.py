@@ -14,6 +14,8 @@ from rightbatch.sampler.update_batch import ForwardPass, Piece
 
 # About this much is gathered at once: few gathers, and the views stay in cache.
 CHUNK_BYTES = 2**20
+# Examples that a replica repeats where it has none: batch normalization needs two.
+MOST_SPARE = 2
 
 
 class Source(Protocol):
@@ -27,8 +29,8 @@ class Source(Protocol):
             count: How many positions, over all replicas.
 
         Returns:
-            Batches, each with the examples it holds, in the stream's order; one batch
-            with none where no position is this replica's.
+            Batches, each with the examples it holds, in the stream's order; where no
+            position is this replica's one batch that counts for none.
         """
         ...
 
@@ -78,7 +80,7 @@ class TensorSource:
         """
         count, local = layout.num_examples, layout.local_examples
         if count % self._deal.granule:
-            rows = self._own_rows(first, count) if local else self._order.take(first, 1)
+            rows = self._own_rows(first, count) if local else self._spare(first, count)
             parts = self._gathered(rows)
         else:
             start = self._start_in_chunk(first, count)
@@ -113,6 +115,9 @@ class TensorSource:
             self._first, self._stop, behind = first, first + taken, 0
         return behind // self._deal.num_replicas
 
+    def _spare(self, first: int, count: int) -> Tensor:
+        return self._order.take(first, min(count, MOST_SPARE))
+
     def _own_rows(self, first: int, count: int) -> Tensor:
         return own_rows(self._order.take(first, count), self._deal)
 
@@ -134,7 +139,9 @@ def _in_passes(
     views = zip(*(part.split(sizes) for part in parts), strict=True)
     for _ in range(num):
         yield tuple(
-            ForwardPass(batch if size else tuple(t[:1] for t in parts), size, pieces)
+            ForwardPass(
+                batch if size else tuple(t[:MOST_SPARE] for t in parts), size, pieces
+            )
             for (size, pieces), batch in zip(passes, views, strict=False)
         )
 
@@ -167,7 +174,7 @@ class ItemSource:
         Stacking is: micro-batches stacked and then joined are the examples stacked.
         """
         if not self._deal.local(count):
-            return [(self._batch(self._order.take(first, 1)), 0)]
+            return [(self._batch(self._order.take(first, min(count, MOST_SPARE))), 0)]
         if self._collate is None:
             rows = own_rows(self._order.take(first, count), self._deal)
             return [(self._batch(rows), len(rows))]

@@ -26,8 +26,9 @@ class ForwardPass:
     Args:
         batch: As the data set and its collate make it, on the stream's device.
         num_examples: How many examples it counts for. Zero where a replica has none
-            left while others have: the batch then repeats an example, to keep step,
-            and is to be weighted zero.
+            left while others have: the batch then repeats two, to keep step, or one
+            where there are no two, and is to be weighted zero. Batch normalization
+            cannot train on one.
         num_micro_batches: How many micro-batches are in it, wholly or in part.
     """
 
@@ -241,8 +242,8 @@ def _cut_if_possible(batch: Any, count: int, largest: int) -> list[ForwardPass]:
 
 
 def _empty_pass(pieces: Sequence[Piece]) -> ForwardPass:
-    batch, count = pieces[-1]
+    batch, count = pieces[0]
     try:
-        return ForwardPass(cut(batch, 0, 1, count) if count else batch, 0, 0)
+        return ForwardPass(cut(batch, 0, 2, count) if count > 2 else batch, 0, 0)
     except NotJoinableError:
         return ForwardPass(batch, 0, 0)
