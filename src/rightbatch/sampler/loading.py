@@ -21,6 +21,11 @@ class Loading:
         num_workers: Processes that load micro-batches ahead; 0 loads in this one. Not
             used for a ``TensorDataset``, which is gathered. A batch size that is no
             multiple of the stream's granule makes them start over at every update.
+            Items made by chance (augmented ones) are drawn by the stream's seed and the
+            example's position: the same in a run that was resumed, others at the next
+            visit and with another seed, as far as they use the generators of torch,
+            numpy or Python and not their own. With 0 they are drawn from this process's
+            generators, which are whoever resumes' to put back.
         prefetch_factor: Micro-batches each of them loads ahead.
         pin_memory: Copy through pinned memory, without waiting; for a GPU.
         shuffle: False for the data set's own order.

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.sampler.cuts import Layout
+from rightbatch.sampler.draws import DrawnItems, Draws
 from rightbatch.sampler.examples import length_of_dataset, tensors_of
 from rightbatch.sampler.loading import Loading
 from rightbatch.sampler.order import Order
@@ -42,7 +43,7 @@ class MicroBatchStream:
             (see :class:`ExampleStream`) is not read item by item.
         micro_batch_size: Examples of one replica that are loaded together, and the
             least a forward pass has.
-        seed: Decides the order, alone.
+        seed: Decides the order, alone, and what loading processes draw.
         collate: Makes a micro-batch of a list of items; stacks tensors when None.
         tail: What happens where an epoch ends inside a batch. "carry": the batch goes
             on in the next epoch, nothing is lost; "short": the batch has what is left;
@@ -358,11 +359,13 @@ class MicroBatchStream:
             tensors = tensors_of(dataset, torch.device(loading.device))
             if tensors is not None:
                 return TensorSource(tensors, order, deal, self._end_after)
-        items = ItemSource(dataset, order, deal, collate)
         if not loading.num_workers:
-            return items
+            return ItemSource(dataset, order, deal, collate)
+        draws = Draws(seed=self._seed)
+        items = ItemSource(dataset, order, deal, collate, draws)
         ahead = Order(self._length, self._seed, shuffle=loading.shuffle)
-        make = partial(_loader, dataset, collate or default_collate, loading)
+        drawn = DrawnItems(dataset, draws)
+        make = partial(_loader, drawn, collate or default_collate, loading)
         return WorkerSource(items, ahead, deal, self._cuts, make)
 
     def _end_after(self, position: int) -> int:

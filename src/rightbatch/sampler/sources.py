@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rightbatch.sampler.cuts import Dealing, Layout
+from rightbatch.sampler.draws import Draws, RowsAt, generators_put_back
 from rightbatch.sampler.order import Order
 from rightbatch.sampler.update_batch import ForwardPass, Piece
 
@@ -154,6 +155,8 @@ class ItemSource:
         order: Which row comes where.
         dealing: Which positions are whose.
         collate: Makes a batch of a list of items; stacks tensors when None.
+        draws: What items made by chance are drawn from; this process's generators, as
+            they are, when None.
     """
 
     def __init__(
@@ -162,11 +165,13 @@ class ItemSource:
         order: Order,
         dealing: Dealing,
         collate: Callable[[list[Any]], Any] | None,
+        draws: Draws | None = None,
     ) -> None:
         self._dataset = dataset
         self._order = order
         self._deal = dealing
         self._collate = collate
+        self._draws = draws
 
     def load(self, first: int, count: int) -> list[Piece]:
         """Return this replica's micro-batches; one batch of all where that is the same.
@@ -174,18 +179,23 @@ class ItemSource:
         Stacking is: micro-batches stacked and then joined are the examples stacked.
         """
         if not self._deal.local(count):
-            return [(self._batch(self._order.take(first, min(count, MOST_SPARE))), 0)]
-        if self._collate is None:
+            return [(self.load_one(first, min(count, MOST_SPARE)), 0)]
+        if self._collate is None and self._draws is None:
             rows = own_rows(self._order.take(first, count), self._deal)
             return [(self._batch(rows), len(rows))]
         return [
-            (self._batch(self._order.take(begin, size)), size)
+            (self.load_one(begin, size), size)
             for begin, size in self._deal.pieces(first, count)
         ]
 
     def load_one(self, begin: int, size: int) -> Any:
         """Return one micro-batch."""
-        return self._batch(self._order.take(begin, size))
+        rows = self._order.take(begin, size)
+        if self._draws is None:
+            return self._batch(rows)
+        with generators_put_back():
+            items = self._draws.items(self._dataset, begin, rows.tolist())
+            return (self._collate or default_collate)(items)
 
     def reset(self) -> None:
         """Nothing is loaded ahead."""
@@ -200,10 +210,9 @@ class WorkerSource:
 
     Args:
         items: Loads what was not foreseen, in this process.
-        dataset: Map-style.
         order: Which row comes where; its own, since it runs ahead.
         cuts: ``cuts(position)``, this replica's micro-batches from there on.
-        loader: Makes a loader of the data set and lists of rows.
+        make_loader: Makes a loader of what yields positions and rows.
     """
 
     def __init__(
@@ -238,11 +247,11 @@ class WorkerSource:
         """Forget what was loaded ahead; the processes live on."""
         self._loaded = None
 
-    def rows_ahead(self) -> Iterator[list[int]]:
-        """Yield the rows of each micro-batch to load, without an end."""
+    def rows_ahead(self) -> Iterator[RowsAt]:
+        """Yield position and rows of each micro-batch to load, without an end."""
         for begin, size in self._cuts(self._begin):
             self._foreseen.append((begin, size))
-            yield self._order.take(begin, size).tolist()
+            yield begin, self._order.take(begin, size).tolist()
 
     def _load_one(self, begin: int, size: int) -> Any:
         loaded = self._loaded
@@ -263,7 +272,7 @@ class _RowLists:
     def __init__(self, source: WorkerSource) -> None:
         self._source = source
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[RowsAt]:
         return self._source.rows_ahead()
 
 
