@@ -33,6 +33,10 @@ each_policy = pytest.mark.parametrize(
 )
 
 
+def through_json(packed):
+    return json.loads(json.dumps(packed, allow_nan=False))
+
+
 @each_policy
 @settings(max_examples=30, deadline=None)
 @given(run=odd_runs, stop=st.integers(0, 14))
@@ -42,14 +46,14 @@ def test_a_run_that_was_saved_goes_on_as_if_it_had_not_been(policy, run, stop):
     for seen in run:
         assert needs_now(policy, state, seen) <= check_policy("test", policy)
         if seen.step == stop:
-            packed = json.loads(json.dumps(pack_state(state)))
+            packed = through_json(pack_state(state))
             restored = unpack_state(policy, packed)
             assert restored == state
         decision, state = ask(policy, state, seen)
         if restored is not None:
             same, restored = ask(policy, restored, seen)
             assert same == decision
-    assert json.loads(json.dumps(pack_state(state))) == pack_state(state)
+    assert through_json(pack_state(state)) == pack_state(state)
 
 
 FREE = {"epoch", "tokens", "seconds", "dataset_size"}
@@ -159,3 +163,25 @@ def test_a_state_at_the_start_is_that_of_init():
     ):
         state = policy.init()
         assert unpack_state(policy, pack_state(state)) == state
+
+
+INF = float("inf")
+
+
+def test_an_interval_without_an_upper_end_survives_strict_json():
+    state = (INF, (-INF, "inf", 1e308), np.float32(INF), [2, INF])
+    packed = through_json(pack_state(state))
+    assert unpack_state(Bare(), packed) == (INF, (-INF, "inf", 1e308), INF, (2, INF))
+
+
+def test_what_is_not_a_number_stays_so_in_strict_json():
+    packed = through_json(pack_state((1.0, float("nan"))))
+    first, second = unpack_state(Bare(), packed)
+    assert first == 1.0
+    assert np.isnan(second)
+
+
+def test_a_setting_without_an_end_has_a_signature_in_strict_json():
+    found = policy_signature(Tallies(sizes=(INF, -INF)))
+    assert through_json(found) == found
+    assert found != policy_signature(Tallies(sizes=(INF, INF)))

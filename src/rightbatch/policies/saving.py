@@ -1,26 +1,30 @@
 """What of a policy can be written down: its memory, and which policy it is."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from rightbatch.errors import InputError
 from rightbatch.policies.contract import Policy, policy_name
 
+_NUMBER = "number"
 _PLAIN = (bool, int, float, str, np.generic)
 
 
 def pack_state(state: Any) -> Any:
     """Return a policy's memory in the form that JSON has: tuples become lists.
 
+    JSON has no infinity and no NaN: such a number becomes ``{"number": "inf"}``.
+
     Args:
         state: None, a truth value, a number, a string, or a (named) tuple or list of
             these, nested as deep as need be: what every policy here remembers.
 
     Returns:
-        The same, which JSON writes and reads without loss.
+        The same, which the strictest JSON writes and reads without loss.
 
     Raises:
         InputError: There is something else in it.
@@ -28,9 +32,13 @@ def pack_state(state: Any) -> Any:
     Example:
         >>> pack_state((None, (2.0, "loss 2")))
         [None, [2.0, 'loss 2']]
+        >>> pack_state((16.0, float("inf")))
+        [16.0, {'number': 'inf'}]
     """
     if isinstance(state, np.generic):
         return pack_state(state.item())
+    if isinstance(state, float) and not math.isfinite(state):
+        return {_NUMBER: repr(state)}
     if state is None or isinstance(state, _PLAIN):
         return state
     if isinstance(state, (tuple, list)):
@@ -61,6 +69,8 @@ def unpack_state(policy: Policy[Any], packed: Any) -> Any:
 
 
 def _unpacked(example: Any, packed: Any) -> Any:
+    if isinstance(packed, Mapping):
+        return float(cast(Mapping[str, str], packed)[_NUMBER])
     if not isinstance(packed, list):
         return packed
     examples = example if isinstance(example, tuple) else ()
