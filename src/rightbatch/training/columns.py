@@ -4,7 +4,7 @@ import gc
 import json
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import compress, repeat
 from numbers import Integral, Real
 from typing import Any
 
@@ -52,9 +52,9 @@ class RecordColumns:
             self._places, self._blocks, self._count = {}, [], 0
         new = records[self._count :]
         if new:
-            self._blocks.append(
-                [self._column(values) for values in zip(*new, strict=True)]
-            )
+            with _no_collecting():
+                columns = zip(*new, strict=True)
+                self._blocks.append([self._column(values) for values in columns])
             self._count, self._last = len(records), records[-1]
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,18 +71,32 @@ class RecordColumns:
         }
 
     def _column(self, values: Sequence[Any]) -> Column:
-        types = list(map(type, values))
-        kind_of = {one: _kind(one) for one in set(types)}
-        kinds = np.fromiter(map(kind_of.__getitem__, types), np.uint8, len(values))
+        kind_of = {one: _kind(one) for one in set(map(type, values))}
         bits = np.zeros(len(values), np.int64)
-        for kind in set(kind_of.values()) - {_NONE}:
-            own: list[Any] = [v for v in values if kind_of[type(v)] == kind]
-            if kind == _TEXT:
-                own = [self._places.setdefault(v, len(self._places)) for v in own]
-            # Into a view of the same bits: nothing is rounded, a NaN stays what it is.
-            place = bits.view(np.float64) if kind == _FLOAT else bits
-            place[kinds == kind] = own
+        present = set(kind_of.values())
+        if len(present) == 1:
+            kind = present.pop()
+            self._fill(bits, kind, values)
+            return np.full(len(values), kind, np.uint8), bits
+        kinds = np.array([kind_of[type(value)] for value in values], np.uint8)
+        for kind in present:
+            own = kinds == kind
+            part = np.zeros(own.sum(), np.int64)
+            self._fill(part, kind, list(compress(values, own.tolist())))
+            bits[own] = part
         return kinds, bits
+
+    def _fill(self, bits: NDArray[np.int64], kind: int, values: Sequence[Any]) -> None:
+        if kind == _INT:
+            bits[:] = values
+        elif kind == _FLOAT:
+            # Into a view of the same bits: nothing is rounded, a NaN stays what it is.
+            bits.view(np.float64)[:] = values
+        elif kind == _TEXT:
+            places = self._places
+            for value in dict.fromkeys(values):
+                places.setdefault(value, len(places))
+            bits[:] = [places[value] for value in values]
 
 
 def records_from(state: dict[str, Any]) -> list[UpdateRecord]:
