@@ -66,8 +66,8 @@ def test_before_the_first_copy_nothing_is_put_back_and_the_bad_step_is_not_made(
 
 def test_a_loss_that_stays_far_above_the_first_is_lost():
     watch = LossWatch(Guard(factor=10, patience=5))
-    losses = [1.0] + 99 * [50.0]
-    lost = [watch.is_lost(loss, step) for step, loss in enumerate(losses, start=1)]
+    losses = [1.0] * 2 + 99 * [50.0]
+    lost = [watch.is_lost(loss, step, 64) for step, loss in enumerate(losses, start=1)]
     assert not any(lost[:5])
     assert lost.index(True) < 30
 
@@ -75,14 +75,67 @@ def test_a_loss_that_stays_far_above_the_first_is_lost():
 def test_a_single_spike_is_not_lost():
     watch = LossWatch(Guard(factor=10, patience=5))
     losses = [1.0] * 20 + [1e9] + [1.0] * 100
-    assert not any(watch.is_lost(loss, step + 1) for step, loss in enumerate(losses))
+    assert not any(
+        watch.is_lost(loss, step + 1, 64) for step, loss in enumerate(losses)
+    )
     assert watch.is_sane
 
 
 def test_a_loss_below_zero_has_no_scale_and_is_lost_only_where_not_finite():
     watch = LossWatch(Guard(factor=2, patience=1))
-    assert not any(watch.is_lost(loss, 1 + k) for k, loss in enumerate([-1.0, 50, 99]))
-    assert watch.is_lost(math.inf, 4)
+    assert not any(
+        watch.is_lost(loss, 1 + k, 128) for k, loss in enumerate([-1.0, 50, 99])
+    )
+    assert watch.is_lost(math.inf, 4, 128)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_small_batches_of_a_healthy_run_are_no_loss(seed):
+    """N(0, 1) targets, one at a time, nothing learned: a first loss may be tiny."""
+    generator = torch.Generator().manual_seed(seed)
+    losses = torch.randn(2000, generator=generator).square().tolist()
+    watch = LossWatch(Guard())
+    assert not any(watch.is_lost(loss, k, 1) for k, loss in enumerate(losses, 1))
+
+
+def test_a_state_whose_weights_are_lost_already_is_not_put_back():
+    model = net()
+    optimizer = SGD(model.parameters(), lr=0.01)
+    controller = controlled(
+        Listed((8,)), model, optimizer, acting=Acting(guard=Guard(keep_every=10))
+    )
+    good = {}
+
+    def loss(model, batch):
+        if controller.step == 10:
+            good["weights"] = weights(model).clone()
+        if controller.step == 19:
+            optimizer.param_groups[0]["lr"] = 1e38
+        return loss_of(model, batch)
+
+    with pytest.raises(DivergedError, match="back after update 10"):
+        run(controller, loss, max_steps=99)
+    assert torch.equal(weights(model), good["weights"])
+
+
+def test_scheduler_and_scaler_are_put_back_too():
+    model = net()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 4, gamma=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=3)
+    controller = controlled(
+        Listed((8,)),
+        model,
+        optimizer,
+        acting=Acting(scheduler=scheduler, scaler=scaler, guard=Guard(keep_every=5)),
+    )
+    with pytest.raises(DivergedError, match="back after update 5"):
+        run(controller, failing_at(9, controller), max_steps=20)
+    assert scheduler.last_epoch == 5
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert scaler.get_scale() == 8.0
+    run(controller, max_steps=8)
+    assert scheduler.last_epoch == 8
 
 
 def test_without_a_guard_nothing_stops_a_run():
@@ -94,7 +147,7 @@ def test_without_a_guard_nothing_stops_a_run():
 def test_the_watch_goes_on_from_its_state():
     one, other = LossWatch(Guard()), LossWatch(Guard())
     for step in range(1, 9):
-        one.is_lost(1.0 / step, step)
+        one.is_lost(1.0 / step, step, 8)
     other.load_state_dict(one.state_dict())
     assert other.state_dict() == one.state_dict()
 

@@ -27,6 +27,13 @@ def test_examples_updates_and_epochs_add_up():
     assert (record.num_replicas, record.reason, record.wish) == (1, "number 35", 8)
 
 
+def test_examples_that_are_skipped_are_not_taken():
+    stream = stream_of(data(100), 30, tail="drop")
+    controller = run(controlled(Listed((30,)), stream=stream), epochs=2)
+    assert [r.examples for r in controller.records] == [30, 60, 90, 120, 150, 180]
+    assert controller.records[2].epoch == 1
+
+
 def test_a_wish_that_cannot_be_served_stands_beside_what_was():
     controller = run(controlled(Listed((9.4, 1e9))), max_steps=2)
     assert [r.wish for r in controller.records] == [9.4, 1e9]

@@ -19,7 +19,7 @@ class Accumulation:
     """What an update asks for around its passes.
 
     Args:
-        optimizer: Whose gradient is emptied.
+        optimizer: Of all or some of the model's parameters.
         stream: Where batches come from.
         sharing: Who shares the gradient.
         noise: Reads it on the way; None where nobody needs to know.
@@ -43,11 +43,17 @@ class Accumulation:
         self.tokens = 0.0
         own: Any = type(optimizer).zero_grad
         self._empties_plainly = own is Optimizer.zero_grad
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._others = [p for p in sharing.model.parameters() if id(p) not in held]
+        self._is_open = False
         self._is_plain = sharing.num_replicas == 1
 
     def start(self) -> None:
-        """Begin another update."""
+        """Begin another update; one that was broken off is forgotten."""
         self._times = 0
+        if self._is_open and self.noise is not None:
+            self.noise.discard()
+        self._is_open = False
 
     def begin(self) -> None:
         """Empty the gradient; a closure comes here several times in one update."""
@@ -58,6 +64,11 @@ class Accumulation:
                     parameter.grad = None
         else:
             self._optimizer.zero_grad(set_to_none=True)
+        # Parameters of the model that this optimizer does not have: their gradients
+        # would add up for ever, and be read as noise.
+        for parameter in self._others:
+            parameter.grad = None
+        self._is_open = True
         if self._times and self.noise is not None:
             self.noise.discard()
         self._times += 1
@@ -120,9 +131,15 @@ class Accumulation:
 
     def passes_done(self, batch: UpdateBatch) -> None:
         """Have the gradient read, once it is complete and before anyone changes it."""
+        self._is_open = False
         if self.noise is not None and self._times == 1:
             scale = 1.0 if self._scaler is None else self._scaler.get_scale()
-            self.noise.update(batch.num_examples, self._stream.examples, scale)
+            self.noise.update(batch.num_examples, self._stream.taken, scale)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether passes weigh by tokens."""
+        return self._tokens is not None
 
     def scaled(self, loss: Tensor) -> Tensor:
         """Return a loss as mixed precision wants it."""

@@ -1,5 +1,6 @@
 """Act: the learning rate and its kin follow the batch, on top of any schedule."""
 
+import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from rightbatch import _checks
 from rightbatch.controller.guard import Guard
@@ -22,6 +23,7 @@ from rightbatch.lr_scaling import (
 )
 
 COUNTS = ("auto", "steps", "examples", "progress")
+_FOLLOWING = ("momentum", "betas", "alpha", "eps", "weight_decay")
 # What torch calls the optimizers of `Settings`, subclasses after their parents' names.
 _NAMES: dict[type[Optimizer], str] = {
     SGD: "sgd",
@@ -120,7 +122,7 @@ class Follower:
             )
         self.lr_batch_size = acting.lr_batch_size
         self._optimizer, self._acting = optimizer, acting
-        self._known: tuple[float, float | None] = (0.0, None)
+        self._known: tuple[Any, ...] = ()
         self._moves: list[_Move] = []
         self.warnings: tuple[str, ...] = ()
         self.last_factor = 1.0
@@ -183,18 +185,18 @@ class Follower:
             self.lr_batch_size = batch_size
         if self.rule == "none":
             return []
-        if (batch_size, noise_scale) == self._known:
+        base, groups = self.lr_batch_size, self._optimizer.param_groups
+        # A scheduler may move betas and decay as well, and groups may come in later.
+        others = [tuple(map(group.get, _FOLLOWING)) for group in groups]
+        known = (base, batch_size, noise_scale, others)
+        if known == self._known:
             return self._moves
-        self._known = (batch_size, noise_scale)
+        self._known = known
         waits = self.needs_noise_scale and noise_scale is None
-        base = self.lr_batch_size
         self._moves = (
             []
             if waits or batch_size == base
-            else [
-                self._move(group, base, batch_size, noise_scale)
-                for group in self._optimizer.param_groups
-            ]
+            else [self._move(group, base, batch_size, noise_scale) for group in groups]
         )
         return self._moves
 
@@ -276,6 +278,27 @@ def _torch_values(group: dict[str, Any], moved: Transfer) -> dict[str, Any]:
     return values
 
 
+def check_scheduler(scheduler: LRScheduler, optimizer: Optimizer) -> None:
+    """Check that a schedule can be moved by the controller.
+
+    Args:
+        scheduler: The user's.
+        optimizer: The controller's.
+
+    Raises:
+        InputError: It wants a measurement at each step, or moves another optimizer.
+    """
+    who = "BatchSizeController: `scheduler`"
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise InputError(
+            f"{who} must need nothing to step, got ReduceLROnPlateau.",
+            "leave it out and step it in the loop; the rule is on top of it all the "
+            "same",
+        )
+    if hasattr(scheduler, "optimizer") and scheduler.optimizer is not optimizer:
+        raise InputError(f"{who} is of another optimizer.", "make it of this one")
+
+
 class ScheduleClock:
     """Steps the user's scheduler as far as an update moved it.
 
@@ -295,6 +318,13 @@ class ScheduleClock:
 
     def __init__(self, scheduler: LRScheduler) -> None:
         self._scheduler = scheduler
+        self.reset()
+        # A batch that straddles the end must not take such a schedule past its last.
+        own: Any = scheduler
+        self._most = own.total_steps if hasattr(own, "total_steps") else math.inf
+
+    def reset(self) -> None:
+        """Count from nothing; the scheduler stays where it is."""
         self.progress = 0.0
         self._done = 0
 
@@ -302,7 +332,7 @@ class ScheduleClock:
         """Move the schedule by `steps` of its own; fractions add up."""
         self.progress += steps
         # A sum of tenths must not stay a rounding error below its whole number.
-        while self._done + 1 <= self.progress + 1e-9:
+        while self._done + 1 <= min(self.progress + 1e-9, self._most):
             self._scheduler.step()
             self._done += 1
 

@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 from rightbatch import _checks
 from rightbatch.controller.accumulation import Accumulation
 from rightbatch.controller.acting import Acting, Follower
-from rightbatch.controller.guard import LastGood, LossWatch
+from rightbatch.controller.guard import Rescue
 from rightbatch.controller.observing import Memory, Observer
 from rightbatch.controller.record import UpdateRecord, trace_of
 from rightbatch.controller.sensing import NoiseSensor, Sensing, needs_noise
-from rightbatch.controller.shared import GradientSharing
-from rightbatch.controller.stepping import Stepper
+from rightbatch.controller.shared import GradientSharing, check_places
+from rightbatch.controller.stepping import Stepper, StepTaken
 from rightbatch.controller.update import Update
 from rightbatch.errors import DivergedError, InputError
 from rightbatch.gradients import NoiseReading
@@ -34,6 +34,7 @@ from rightbatch.sampler import Stream, UpdateBatch
 from rightbatch.simulation import Trace
 
 _WHO = "BatchSizeController"
+_SKIPPED = "no step: the scaled gradient was not finite"
 
 
 class BatchSizeController:
@@ -125,8 +126,12 @@ class BatchSizeController:
         )
         self._memory = Memory()
         self._observer = Observer(policy, needs, sensing, stream, self._noise)
-        self._watch = None if acting.guard is None else LossWatch(acting.guard)
-        self._last_good: LastGood | None = None
+        self._rescue: Rescue | None = None
+        if acting.guard is not None:
+            parts = (model, optimizer, acting.scheduler, acting.scaler)
+            self._rescue = Rescue(acting.guard, [one for one in parts if one])
+        self._pending: Update | None = None
+        self._before: dict[str, Any] = {}
         self._state: Any = policy.init()
         self._decision = Decision(1.0)
         self._wish, self._served = 0.0, 0
@@ -162,7 +167,7 @@ class BatchSizeController:
         ):
             if value is not None:
                 _checks.positive(f"{_WHO}.updates", name, value)
-        limit = math.inf if max_examples is None else max_examples
+        end = math.inf
         if epochs is not None:
             size = self._stream.dataset_size
             if size is None:
@@ -171,14 +176,21 @@ class BatchSizeController:
                     "is unknown.",
                     "give max_steps or max_examples",
                 )
-            limit = min(limit, epochs * size)
-        return self._updates(math.inf if max_steps is None else max_steps, limit)
+            end = epochs * size
+        return self._updates(max_steps or math.inf, max_examples or math.inf, end)
 
-    def _updates(self, max_steps: float, max_examples: float) -> Generator[Update]:
-        while self._memory.step < max_steps and self._stream.examples < max_examples:
+    def _updates(
+        self, max_steps: float, max_examples: float, end: float
+    ) -> Generator[Update]:
+        stream = self._stream
+        while (
+            self._memory.step < max_steps
+            and stream.taken < max_examples
+            and stream.examples < end
+        ):
             update = self._next_update()
             yield update
-            if not update.is_stepped:
+            if self._pending is not None:
                 raise InputError(
                     f"{_WHO}: an update was not made.",
                     "call update.step() once its parts are through",
@@ -194,7 +206,7 @@ class BatchSizeController:
     @property
     def examples(self) -> int:
         """Examples they took."""
-        return self._stream.examples
+        return self._stream.taken
 
     @property
     def batch_size(self) -> int:
@@ -250,18 +262,19 @@ class BatchSizeController:
         """Return where the run is: plain values, beside the model's and optimizer's.
 
         Position is in examples, so a run may go on with another micro-batch size or
-        number of replicas.
+        number of replicas. While an update is under way, it is the state before it.
         """
         clock = self._stepper.clock
+        now = self._place() if self._pending is None else self._before
         return {
             "policy": policy_signature(self._policy),
-            "state": pack_state(self._state),
+            "state": pack_state(now["state"]),
             "memory": self._memory.to_dict(),
-            "stream": self._stream.state_dict(),
+            "stream": now["stream"],
             "lr_batch_size": self._follower.lr_batch_size,
             "noise": None if self._noise is None else self._noise.state_dict(),
             "clock": None if clock is None else clock.state_dict(),
-            "watch": None if self._watch is None else self._watch.state_dict(),
+            "watch": None if self._rescue is None else self._rescue.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -270,6 +283,27 @@ class BatchSizeController:
         Raises:
             InputError: It is of another policy, of other data, or is no such state.
         """
+        self._check_policy(state)
+        self._stream.load_state_dict(state["stream"])
+        self._state = unpack_state(self._policy, state["state"])
+        self._memory = Memory(**state["memory"])
+        # What the user says now counts more than what was so then.
+        if self._acting.lr_batch_size is None:
+            self._follower.lr_batch_size = state["lr_batch_size"]
+        for part, name in (
+            (self._noise, "noise"),
+            (self._stepper.clock, "clock"),
+            (self._rescue, "watch"),
+        ):
+            if part is not None and state[name] is not None:
+                part.load_state_dict(state[name])
+            elif part is not None:
+                part.reset()
+        self._pending = None
+        # A run put back is at an earlier step; one begun elsewhere has no records here.
+        self.records = [one for one in self.records if one.step <= self.step]
+
+    def _check_policy(self, state: Mapping[str, Any]) -> None:
         who = f"{_WHO}.load_state_dict"
         missing = [key for key in self.state_dict() if key not in state]
         if missing:
@@ -280,20 +314,6 @@ class BatchSizeController:
                 f"{who}: the state is of another policy, {state['policy']}, not {own}.",
                 "go on with the same one, or begin anew",
             )
-        self._stream.load_state_dict(state["stream"])
-        self._state = unpack_state(self._policy, state["state"])
-        self._memory = Memory(**state["memory"])
-        self._follower.lr_batch_size = state["lr_batch_size"]
-        for part, name in (
-            (self._noise, "noise"),
-            (self._stepper.clock, "clock"),
-            (self._watch, "watch"),
-        ):
-            if part is not None and state[name] is not None:
-                part.load_state_dict(state[name])
-        self._last_good = None
-        # A run put back is at an earlier step; one begun elsewhere has no records here.
-        self.records = [one for one in self.records if one.step <= self.step]
 
     def training_state(self) -> dict[str, Any]:
         """Return all that training goes on from: this, model, optimizer, scheduler.
@@ -316,7 +336,7 @@ class BatchSizeController:
         Raises:
             InputError: It is of another policy, model or optimizer.
         """
-        self.load_state_dict(state["controller"])
+        self._check_policy(state["controller"])
         try:
             self._sharing.load(
                 self._model, self._optimizer, state["model"], state["optimizer"]
@@ -326,6 +346,7 @@ class BatchSizeController:
             raise InputError(
                 f"{_WHO}: the state is of another model or optimizer: {reason}"
             ) from None
+        self.load_state_dict(state["controller"])
         for part, name in (
             (self._acting.scheduler, "scheduler"),
             (self._acting.scaler, "scaler"),
@@ -340,8 +361,22 @@ class BatchSizeController:
 
     # One update -------------------------------------------------------------------
 
+    def _place(self) -> dict[str, Any]:
+        return {"state": self._state, "stream": self._stream.state_dict()}
+
     def _next_update(self) -> Update:
         self._lap = (perf_counter(), self._observer.seconds)
+        self._gradient.start()
+        if self._pending is None:
+            # An update that is broken off has taken no examples, and is served again.
+            self._before = self._place()
+            batch = self._next_batch()
+        else:
+            batch = self._pending.batch
+        self._pending = Update(self._gradient, batch, self._finish)
+        return self._pending
+
+    def _next_batch(self) -> UpdateBatch:
         memory, replicas = self._memory, self._sharing.num_replicas
         seen = self._observer.observe(memory, self._state, replicas)
         decision, self._state = ask(self._policy, self._state, seen)
@@ -350,34 +385,52 @@ class BatchSizeController:
             size, factor = self._sharing.agree(decision[:2])
             decision = Decision(size, factor, decision.reason)
         self._decision = decision
-        self._gradient.start()
-        units = 1 if self._noise is None else self._noise.min_units
         if decision.batch_size != self._wish:
             self._wish = decision.batch_size
             self._served = self._stream.served(self._wish)
-        batch = self._stream.next(self._served, min_units=units)
-        return Update(self._gradient, batch, self._finish)
+        units = 1
+        if self._noise is not None:
+            units = self._noise.units_of(self._served, self._stream.micro_batch_size)
+        return self._stream.next(self._served, min_units=units)
 
     def _finish(self, update: Update, closure: Callable[[], Tensor] | None) -> None:
         """Make the step of an update, and write down what it was."""
         size = update.batch_size
         noise_scale = None if self._noise is None else self._noise.usable
-        loss = math.nan
-        if closure is None:
-            loss = self._checked_loss(update)
         factor = self._decision.lr_factor
+        losses: list[float] = []
+        if closure is None:
+            losses.append(self._checked_loss(update))
+        else:
+            closure = self._watched(update, closure, losses)
         taken = self._stepper.step(size, noise_scale, factor, closure)
-        if closure is not None:
-            loss = self._checked_loss(update)
+        self._pending = None
         memory = self._memory
         memory.step += 1
-        memory.batch_size, memory.lr, memory.batch_loss = size, taken.lr, loss
+        memory.batch_size, memory.lr = size, taken.lr
+        memory.batch_loss = losses[0] if losses else math.nan
         memory.batch_grad_sq_norm = taken.grad_sq_norm
         memory.tokens += self._gradient.tokens
         begin, evaluated = self._lap
         memory.seconds += perf_counter() - begin - (self._observer.seconds - evaluated)
-        self.records.append(self._record(update.batch, factor))
-        self._keep()
+        self.records.append(self._record(update.batch, taken))
+        if taken.is_made:
+            self._stepper.advance(size, noise_scale)
+        if self._rescue is not None and self._rescue.is_due(memory.step):
+            self._rescue.keep(self.state_dict())
+
+    def _watched(
+        self, update: Update, closure: Callable[[], Tensor], losses: list[float]
+    ) -> Callable[[], Tensor]:
+        """Return a closure whose first loss, that before the step, is looked at."""
+
+        def evaluate() -> Tensor:
+            loss = closure()
+            if not losses:
+                losses.append(self._checked_loss(update))
+            return loss
+
+        return evaluate
 
     def _checked_loss(self, update: Update) -> float:
         """Return the mean loss over the batch, unless the run is lost with it.
@@ -389,45 +442,41 @@ class BatchSizeController:
         if self._sharing.num_replicas > 1:
             loss = self._sharing.sum([loss])[0] / self._sharing.num_replicas
         step = self._memory.step + 1
-        if self._watch is None or not self._watch.is_lost(loss, step):
+        if self._rescue is None or not self._rescue.is_lost(
+            loss, step, update.batch_size
+        ):
             return loss
-        said = "nothing is put back"
-        if self._last_good is not None:
-            kept = self._last_good
-            kept.restore(self._model, self._optimizer)
-            self.load_state_dict(kept.position)
+        lr, size = self._memory.lr or 0.0, update.batch_size
+        self._optimizer.zero_grad(set_to_none=True)
+        self._pending, said = None, "nothing is put back"
+        position = self._rescue.put_back()
+        if position is not None:
+            self.load_state_dict(position)
             said = f"model, optimizer and position are back after update {self.step}"
         raise DivergedError(
             f"{_WHO}: training is lost at update {step}: a loss of {loss:g} at batch "
-            f"size {update.batch_size}, lr {self._memory.lr or 0:g}; {said}.",
+            f"size {size}, last lr {lr:g}; {said}.",
             "use a smaller learning rate",
         )
 
-    def _keep(self) -> None:
-        guard = self._acting.guard
-        if guard is None or guard.keep_every is None or self._watch is None:
-            return
-        if self._memory.step % guard.keep_every == 0 and self._watch.is_sane:
-            self._last_good = LastGood(self._model, self._optimizer, self.state_dict())
-
-    def _record(self, batch: UpdateBatch, policy_factor: float) -> UpdateRecord:
+    def _record(self, batch: UpdateBatch, taken: StepTaken) -> UpdateRecord:
         memory, stream, noise = self._memory, self._stream, self._noise
         interval = None if noise is None else noise.interval
         moments = None if noise is None else noise.moments
         passes = batch.passes
         return UpdateRecord(
             step=memory.step,
-            examples=stream.examples,
+            examples=stream.taken,
             batch_size=memory.batch_size,
             micro_batch_size=passes[0].num_examples,
             accumulation_steps=len(passes),
             num_replicas=self._sharing.num_replicas,
             lr=memory.lr or 0.0,
             loss=memory.batch_loss or 0.0,
-            reason=self._decision.reason,
+            reason=self._decision.reason if taken.is_made else _SKIPPED,
             seconds=memory.seconds,
             wish=self._decision.batch_size,
-            lr_factor=policy_factor * self._follower.last_factor,
+            lr_factor=self._decision.lr_factor * self._follower.last_factor,
             epoch=stream.epoch if stream.dataset_size else None,
             tokens=memory.tokens or None,
             noise_scale=interval and interval.value,
@@ -438,29 +487,4 @@ class BatchSizeController:
             batch_grad_sq_norm=memory.batch_grad_sq_norm,
             inner_product_variance=memory.inner_product_variance,
             eval_loss=self._observer.eval_loss,
-        )
-
-
-def check_places(sharing: GradientSharing, stream: Stream) -> None:
-    """Check that model and stream are on one device and of the same replicas.
-
-    Args:
-        sharing: Of the model.
-        stream: Of examples.
-
-    Raises:
-        InputError: They are not.
-    """
-    if sharing.device != stream.device:
-        raise InputError(
-            f"{_WHO}: the model is on {sharing.device}, the stream's batches are on "
-            f"{stream.device}.",
-            "move the model, or give the stream Loading(device=...)",
-        )
-    if sharing.num_replicas != stream.num_replicas:
-        raise InputError(
-            f"{_WHO}: the stream is cut for {stream.num_replicas} replicas, the model "
-            f"is shared by {sharing.num_replicas}.",
-            "wrap the model in DistributedDataParallel or fully_shard before, or give "
-            "the stream Loading(num_replicas=...)",
         )

@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 from rightbatch.controller.sensing import NoiseSensor, Sensing
+from rightbatch.errors import InputError
 from rightbatch.policies import Observation, Policy, needs_now
 from rightbatch.sampler import Stream
 
@@ -80,7 +81,7 @@ class Observer:
         told: dict[str, Any] = {name: self._read(name, memory) for name in looks}
         return Observation(
             step=memory.step,
-            examples=stream.examples,
+            examples=stream.taken,
             batch_size=memory.batch_size,
             num_replicas=num_replicas,
             **told,
@@ -106,7 +107,7 @@ class Observer:
         if evaluate is None:
             return None
         begin = perf_counter()
-        self.eval_loss = float(evaluate())
+        self.eval_loss = _number("evaluate", evaluate())
         self.seconds += perf_counter() - begin
         return self.eval_loss
 
@@ -115,8 +116,18 @@ class Observer:
         if measure is None or memory.step % self._sensing.every:
             return
         begin = perf_counter()
-        memory.inner_product_variance = float(measure())
+        found = _number("inner_product_variance", measure())
+        memory.inner_product_variance = found
         self.seconds += perf_counter() - begin
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"Sensing: `{name}` must return a number, got {value!r}."
+        ) from None
 
 
 _SPARING = frozenset({"epoch", "dataset_size", "tokens", "seconds"})

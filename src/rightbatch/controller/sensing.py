@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from rightbatch import _checks
+from rightbatch.batch_norm import batch_normalizations, mixes_examples
 from rightbatch.errors import InputError
 from rightbatch.fitting import Interval
 from rightbatch.gradients import NoiseMeter, NoiseReading
@@ -115,7 +116,7 @@ class NoiseSensor:
 
     Example:
         >>> sensor = NoiseSensor(nn.Linear(2, 1), Sensing(), dataset_size=None)
-        >>> sensor.is_measuring, sensor.min_units
+        >>> sensor.is_measuring, sensor.units_of(64, micro_batch_size=16)
         (True, 1)
     """
 
@@ -126,6 +127,7 @@ class NoiseSensor:
         self._may_change = sensing.noise == "auto"
         self._reading: NoiseReading | None = None
         self._horizon: float | None = None
+        self._is_read = True
         source = "units" if sensing.noise == "units" else "examples"
         if self._may_change and replicas_of(model).num > 1:
             source = "units"
@@ -139,14 +141,32 @@ class NoiseSensor:
     @property
     def is_measuring(self) -> bool:
         """Whether the update now under way is measured."""
-        return self._meter.is_measuring
+        return self._meter.is_measuring and self._is_read
 
-    @property
-    def min_units(self) -> int:
-        """Forward passes that the update under way must be cut into at least."""
-        if self._source != "units" or not self._meter.is_measuring:
+    def units_of(self, batch_size: int, micro_batch_size: int) -> int:
+        """Return how many forward passes the update now begun is cut into at least.
+
+        An update that cannot tell noise (one example; or, where batch normalization
+        mixes examples and no pass may be smaller than a micro-batch, one micro-batch)
+        is not read, and the next one is.
+
+        Args:
+            batch_size: Of the update, over all replicas.
+            micro_batch_size: What the loop cuts its batches into.
+        """
+        if not self._meter.is_measuring:
             return 1
-        return self._sensing.min_units
+        least, most = 1, batch_size
+        if self._source == "units":
+            least = self._sensing.min_units
+            if self._mixes_examples():
+                # Smaller passes would be normalized over fewer examples.
+                most = batch_size // micro_batch_size
+        self._is_read = most >= 2
+        return max(1, min(least, most)) if self._is_read else 1
+
+    def _mixes_examples(self) -> bool:
+        return any(map(mixes_examples, batch_normalizations(self._model)))
 
     @property
     def reading(self) -> NoiseReading | None:
@@ -187,8 +207,8 @@ class NoiseSensor:
             grad_scale: What the gradient is larger by.
         """
         was_read = self._meter.is_measuring
-        if was_read and examples < 2:
-            self._meter.discard()  # a single example tells no noise; read the next
+        if was_read and not self._is_read:
+            self._meter.discard()
             return
         self._meter.update(grad_scale=grad_scale)
         if was_read:
@@ -197,6 +217,12 @@ class NoiseSensor:
     def discard(self) -> None:
         """Forget the update under way."""
         self._meter.discard()
+
+    def reset(self) -> None:
+        """Forget all that was measured."""
+        self._meter.discard()
+        self._meter.reset()
+        self._reading, self._horizon = None, None
 
     def close(self) -> None:
         """Take the hooks off the model."""

@@ -9,7 +9,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from rightbatch.collectives import rank
+from rightbatch.errors import InputError
 from rightbatch.gradients.replicas import replicas_of
+from rightbatch.sampler import Stream
 
 
 class GradientSharing:
@@ -25,7 +27,7 @@ class GradientSharing:
 
     def __init__(self, model: nn.Module) -> None:
         self._replicas = replicas_of(model)
-        self._model = model
+        self.model = model
         self.num_replicas = self._replicas.num
         self.is_sharded = self._replicas.sharded
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -49,10 +51,9 @@ class GradientSharing:
         """
         if self.num_replicas == 1 or (is_last and not self.is_sharded):
             return None
-        model: Any = self._model
         if not self.is_sharded:
-            return _holder(self._model).no_sync()
-        return _sharded_pass(model, is_last=is_last)
+            return _holder(self.model).no_sync()
+        return _sharded_pass(self.model, is_last=is_last)
 
     @property
     def is_first(self) -> bool:
@@ -95,6 +96,31 @@ class GradientSharing:
         )
 
 
+def check_places(sharing: GradientSharing, stream: Stream) -> None:
+    """Check that model and stream are on one device and of the same replicas.
+
+    Args:
+        sharing: Of the model.
+        stream: Of examples.
+
+    Raises:
+        InputError: They are not.
+    """
+    if sharing.device != stream.device:
+        raise InputError(
+            f"BatchSizeController: the model is on {sharing.device}, the stream's "
+            f"batches are on {stream.device}.",
+            "move the model, or give the stream Loading(device=...)",
+        )
+    if sharing.num_replicas != stream.num_replicas:
+        raise InputError(
+            f"BatchSizeController: the stream is cut for {stream.num_replicas} "
+            f"replicas, the model is shared by {sharing.num_replicas}.",
+            "wrap the model in DistributedDataParallel or fully_shard before, or give "
+            "the stream Loading(num_replicas=...)",
+        )
+
+
 def _whole() -> Any:
     from torch.distributed.checkpoint.state_dict import StateDictOptions
 
@@ -103,8 +129,10 @@ def _whole() -> Any:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     """Return the model itself inside what wraps it: one process can go on from it."""
-    inner: Any = getattr(model, "_orig_mod", model)
-    return getattr(inner, "module", inner) if hasattr(inner, "no_sync") else inner
+    inner: Any = model
+    while hasattr(inner, "_orig_mod") or hasattr(inner, "no_sync"):
+        inner = inner._orig_mod if hasattr(inner, "_orig_mod") else inner.module
+    return inner
 
 
 def _by_name(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:

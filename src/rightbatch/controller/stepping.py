@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from rightbatch.controller.acting import Acting, Follower, ScheduleClock
+from rightbatch.controller.acting import (
+    Acting,
+    Follower,
+    ScheduleClock,
+    check_scheduler,
+)
+from rightbatch.errors import InputError
 
 # Where a dot product adds up in a precision that serves.
 _EXACT = (torch.float32, torch.float64)
@@ -20,10 +26,12 @@ class StepTaken(NamedTuple):
         lr: Learning rate of the first group, all factors in it.
         grad_sq_norm: Squared norm of the gradient before clipping; None where nobody
             asked.
+        is_made: False where mixed precision overflowed and the step was left out.
     """
 
     lr: float
     grad_sq_norm: float | None
+    is_made: bool = True
 
 
 class Stepper:
@@ -47,7 +55,10 @@ class Stepper:
         self._optimizer, self._follower, self._acting = optimizer, follower, acting
         self._wants_norm = wants_norm
         scheduler = acting.scheduler
-        self.clock = None if scheduler is None else ScheduleClock(scheduler)
+        self.clock: ScheduleClock | None = None
+        if scheduler is not None:
+            check_scheduler(scheduler, optimizer)
+            self.clock = ScheduleClock(scheduler)
 
     def step(
         self,
@@ -68,16 +79,41 @@ class Stepper:
             What it was made with.
         """
         with self._follower.applied(batch_size, noise_scale, lr_factor) as lr:
-            norm = None
             if closure is not None:
-                self._optimizer.step(closure)  # pyright: ignore
-            else:
-                norm = self._plain()
+                return StepTaken(lr, self._asking_again(closure))
+            norm, is_made = self._plain()
+        return StepTaken(lr, norm, is_made)
+
+    def advance(self, batch_size: int, noise_scale: float | None) -> None:
+        """Move the user's schedule as far as an update that was made moves it."""
         if self.clock is not None:
             self.clock.advance(self._follower.progress(batch_size, noise_scale))
-        return StepTaken(lr, norm)
 
-    def _plain(self) -> float | None:
+    def _asking_again(self, closure: Callable[[], Tensor]) -> float | None:
+        """Step an optimizer that evaluates the loss itself; clipped every time.
+
+        Returns:
+            The squared norm of the first gradient, where somebody looks at it.
+
+        Raises:
+            InputError: Under mixed precision, which torch does not have for these.
+        """
+        if self._acting.scaler is not None:
+            raise InputError(
+                "Update.step: a GradScaler does not go with a closure.",
+                "leave the scaler out: bfloat16 does without",
+            )
+        norms: list[float | None] = []
+
+        def clipped() -> Tensor:
+            loss = closure()
+            norms.append(self._clipped(self._acting.max_grad_norm))
+            return loss
+
+        self._optimizer.step(clipped)  # pyright: ignore
+        return norms[0] if norms else None
+
+    def _plain(self) -> tuple[float | None, bool]:
         scaler, limit = self._acting.scaler, self._acting.max_grad_norm
         norm = None
         if limit is not None or self._wants_norm:
@@ -86,10 +122,11 @@ class Stepper:
             norm = self._clipped(limit)
         if scaler is None:
             self._optimizer.step()
-        else:
-            scaler.step(self._optimizer)
-            scaler.update()
-        return norm
+            return norm, True
+        before = scaler.get_scale()
+        scaler.step(self._optimizer)
+        scaler.update()
+        return norm, scaler.get_scale() >= before
 
     def _clipped(self, limit: float | None) -> float | None:
         parameters = [

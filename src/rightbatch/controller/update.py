@@ -16,6 +16,11 @@ _WHO = "Update"
 class Gradient(Protocol):
     """What an update asks for around its passes."""
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether passes weigh by tokens."""
+        ...
+
     def begin(self) -> None:
         """Empty the gradient."""
         ...
@@ -101,7 +106,16 @@ class Update:
 
     @property
     def loss(self) -> Tensor:
-        """This replica's part of the mean loss over the batch, detached, shape ()."""
+        """This replica's part of the mean loss over the batch, detached, shape ().
+
+        Raises:
+            InputError: No pass had its backward yet.
+        """
+        if not self._losses:
+            raise InputError(
+                f"{_WHO}.loss: there is none before the first backward.",
+                "go over the parts first",
+            )
         total = self._losses[0]
         for one in self._losses[1:]:
             total = total + one
@@ -159,7 +173,14 @@ class Update:
             )
         if loss.ndim:
             count = self._batch.passes[place].num_examples
-            if loss.shape != (count,):
+            if self._gradient.counts_tokens:
+                raise InputError(
+                    f"{_WHO}.backward: `loss` must be the mean over the tokens of the "
+                    f"pass, shape (), got shape {tuple(loss.shape)}.",
+                    "passes weigh by their tokens, as Sensing(tokens=...) says",
+                )
+            # A pass of no examples repeats some, to keep step, and counts nothing.
+            if count and loss.shape != (count,):
                 raise InputError(
                     f"{_WHO}.backward: `loss` must be a mean, shape (), or the loss of "
                     f"each example, shape ({count},), got shape {tuple(loss.shape)}."
