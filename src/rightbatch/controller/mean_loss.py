@@ -16,16 +16,18 @@ from rightbatch.sampler.draws import Draws, generators_put_back
 from rightbatch.sampler.examples import length_of_dataset, tensors_of
 from rightbatch.sampler.nesting import moved
 
+
 class MeanLoss:
     """The mean loss of a model on a fixed part of a data set, called without arguments.
 
     In evaluation mode and without gradients: dropout is off, batch normalization uses
     the statistics it has and leaves them alone, every module's mode is put back.
 
-    Rows of tensors are kept as views, or as a copy of the fraction of them. Items of
-    any other data set are read anew at each call, a chunk at a time, in this process:
-    they take little memory, and their time. Those made by chance (augmented ones) are
-    drawn by `seed`, the same at each call; the run's generators are put back.
+    Rows of tensors are kept on the model's device: views, where the whole data set lies
+    there, else a copy of the fraction. Items of any other data set are read anew at
+    each call, a chunk at a time, in this process: they take little memory, and their
+    time. Those made by chance (augmented ones) are drawn by `seed`, the same at each
+    call; the run's generators are put back.
 
     Args:
         model: Read at each call.
@@ -74,8 +76,9 @@ class MeanLoss:
             rows = torch.from_numpy(np.sort(order[: self.num_examples]))
         chosen = rows if fraction < 1 else None
         self._batches: Iterable[Any] = _Items(dataset, rows, size, seed, collate)
-        if collate is None and tensors_of(dataset, torch.device("cpu")) is not None:
-            self._batches = chunks(dataset, size, order=chosen)
+        if collate is None and tensors_of(dataset) is not None:
+            place = _place_of(model) or "cpu"
+            self._batches = chunks(dataset, size, order=chosen, device=place)
 
     def __call__(self) -> float:
         """Return the mean loss now.
@@ -85,7 +88,7 @@ class MeanLoss:
         """
         total, count = 0.0, 0
         with evaluating(self._model):
-            place = next((p.device for p in self._model.parameters()), None)
+            place = _place_of(self._model)
             for batch in self._batches:
                 there = batch if place is None else moved(batch, place)
                 losses = self._loss(self._model, there)
@@ -98,6 +101,10 @@ class MeanLoss:
                 total += float(losses.double().sum())
                 count += len(losses)
         return total / count
+
+
+def _place_of(model: nn.Module) -> torch.device | None:
+    return next((p.device for p in model.parameters()), None)
 
 
 class _Items:
