@@ -1,11 +1,16 @@
 """A stream over batches that something else makes."""
 
+import json
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from rightbatch.errors import InputError
 from rightbatch.sampler import IterableStream, Loading
+from rightbatch.sampler.draws import generators_state, set_generators
 
 
 def batches_of(length, size):
@@ -78,7 +83,7 @@ def test_the_last_item_counts_for_what_it_holds_and_then_they_begin_anew():
     assert [update.num_examples for update in updates] == [8, 6, 6]
     assert [len(update.passes) for update in updates] == [1, 1, 1]
     assert stream.examples == 20
-    assert stream.epoch == 1.0
+    assert stream.epoch == 2.0
     assert stream.dataset_size is None
 
 
@@ -167,8 +172,91 @@ def test_a_resume_skips_what_had_been_taken(at):
     rows(stream, at)
     resumed = fresh()
     resumed.load_state_dict(stream.state_dict())
-    assert rows(resumed, 8) == rows(stream, 8)
     assert resumed.state_dict() == stream.state_dict()
+    assert rows(resumed, 8) == rows(stream, 8)
+    assert (resumed.examples, resumed.epoch) == (stream.examples, stream.epoch)
+
+
+class Shuffled:
+    """Batches in an order that numpy and Python draw."""
+
+    def __iter__(self):
+        rows = list(np.random.permutation(10))
+        random.shuffle(rows)
+        return iter(torch.tensor(rows).split(2))
+
+
+def shuffled(workers=0, generator=None):
+    return DataLoader(
+        torch.arange(10), 2, shuffle=True, num_workers=workers, generator=generator
+    )
+
+
+LOADERS = {
+    "loader": shuffled,
+    "generator": lambda: shuffled(generator=torch.Generator().manual_seed(3)),
+    "numpy": Shuffled,
+    "workers": lambda: shuffled(workers=1),
+}
+
+
+def taken_with_draws(stream, num):
+    """Return rows of updates, between which a model draws random numbers."""
+    found = []
+    for _ in range(num):
+        found += [rows_of(stream.next(2)), torch.rand(1).tolist(), random.random()]
+    return found
+
+
+def seed_all(seed):
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+@pytest.mark.parametrize("at", [1, 3, 5, 7])
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_resume_in_a_shuffled_epoch_goes_on_in_its_order(name, at):
+    seed_all(0)
+    stream = IterableStream(LOADERS[name](), 2)
+    taken_with_draws(stream, at)
+    state = json.loads(json.dumps(stream.state_dict()))
+    before = generators_state()
+    went_on = taken_with_draws(stream, 12)
+    seed_all(1)
+    resumed = IterableStream(LOADERS[name](), 2)
+    set_generators(before)
+    resumed.load_state_dict(state)
+    assert taken_with_draws(resumed, 12) == went_on
+    set_generators(before)
+    resumed.load_state_dict(state)
+    again = IterableStream(LOADERS[name](), 2)
+    again.load_state_dict(json.loads(json.dumps(resumed.state_dict())))
+    assert taken_with_draws(again, 12) == went_on
+
+
+@pytest.mark.parametrize("size", [None, 10])
+def test_epochs_are_in_time_where_the_last_examples_are_dropped(size):
+    loader = DataLoader(torch.arange(10), 4, drop_last=True)
+    stream = IterableStream(loader, 4, dataset_size=size)
+    epochs = []
+    for _ in range(6):
+        stream.next(4)
+        epochs.append(stream.epoch)
+    within = [0.4, 0.8, 1.4, 1.8, 2.4, 2.8]
+    assert epochs == pytest.approx(within if size else [0, 0, 1.5, 2, 2.5, 3])
+    resumed = IterableStream(loader, 4, dataset_size=size)
+    resumed.load_state_dict(stream.state_dict())
+    assert resumed.epoch == stream.epoch
+    resumed.next(4)
+    stream.next(4)
+    assert resumed.epoch == stream.epoch
+
+
+def test_several_epochs_may_end_within_an_update():
+    stream = IterableStream(batches_of(6, 2), 2)
+    stream.next(16)
+    assert stream.epoch == pytest.approx(2 + 4 / 6)
 
 
 @pytest.mark.parametrize("at", [0, 2, 5, 6])
@@ -232,16 +320,23 @@ def test_settings_that_cannot_be_used_are_refused(settings, match):
         IterableStream(**given)
 
 
+BEGUN = {
+    "begun": {**generators_state(), "own": []},
+    "epoch_examples": (9, 9),
+    "epoch_size": 0,
+}
+
+
 @pytest.mark.parametrize(
     ("state", "match"),
     [
-        ({"examples": 3}, "got one without batches, epochs, items"),
+        ({"examples": 3}, "got one without batches, begun, epoch_examples, epoch_size"),
         (
-            {"examples": 9, "epochs": 0, "items": 9, "batches": None},
+            {"examples": 9, "epochs": 0, "items": 9, "batches": None, **BEGUN},
             "must have the 9 items of an epoch .* has fewer",
         ),
         (
-            {"examples": 2, "epochs": 0, "items": 1, "batches": {"place": 1}},
+            {"examples": 2, "epochs": 0, "items": 1, "batches": {"place": 1}, **BEGUN},
             "`batches` must have a state where those of the checkpoint had one",
         ),
     ],

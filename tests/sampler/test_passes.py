@@ -1,6 +1,7 @@
 """The forward passes of an update: how many, how large, where they go."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sampler.example_streams import (
@@ -15,7 +16,7 @@ from sampler.example_streams import (
     streams_of,
 )
 
-from rightbatch.sampler import MicroBatchStream
+from rightbatch.sampler import IterableStream, Loading, MicroBatchStream
 
 # Passes -----------------------------------------------------------------------------
 
@@ -180,6 +181,29 @@ def test_passes_go_to_the_device_as_they_are_asked_for(kind):
     assert sum(one.num_examples for one in passes) == 12
     assert len(passes) == len(list(passes))
     assert stream.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "found"),
+    [
+        ("cuda", True, "cuda:3"),
+        ("cuda", False, "cuda"),
+        ("cuda:1", True, "cuda:1"),
+        ("mps", False, "mps:0"),
+        ("cpu", True, "cpu"),
+    ],
+)
+def test_a_device_carries_its_number_as_a_models_parameters_do(
+    monkeypatch, asked, there, found
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    streams = (
+        MicroBatchStream(Items(9), 2, loading=Loading(device=asked)),
+        IterableStream([torch.ones(2)], 2, loading=Loading(device=asked)),
+    )
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert [stream.device for stream in streams] == [torch.device(found)] * 2
 
 
 def test_tensors_are_moved_once():

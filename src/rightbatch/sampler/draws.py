@@ -1,10 +1,10 @@
 """What items made by chance are drawn from, wherever and whenever they are loaded."""
 
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,17 +92,52 @@ def generators_put_back() -> Generator[None]:
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    own, numpys, pythons = (
-        torch.get_rng_state(),
-        np.random.get_state(),
-        random.getstate(),
-    )
+    before = generators_state()
     try:
         yield
     finally:
-        torch.set_rng_state(own)
-        np.random.set_state(numpys)
-        random.setstate(pythons)
+        set_generators(before)
+
+
+def generators_state() -> dict[str, Any]:
+    """Return where the CPU's generators of torch, numpy and Python are."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
+
+
+def set_generators(state: Mapping[str, Any]) -> None:
+    """Have the CPU's generators go on from where they were.
+
+    Args:
+        state: From :func:`generators_state`.
+    """
+    torch.set_rng_state(torch.as_tensor(state["torch"], dtype=torch.uint8))
+    np.random.set_state(tuple(state["numpy"]))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def plain(state: Any) -> Any:
+    """Return generators' state as lists of numbers, for a checkpoint.
+
+    Args:
+        state: From :func:`generators_state`, or a part of it.
+
+    Example:
+        >>> plain({"torch": torch.ones(2, dtype=torch.uint8), "python": (3, None)})
+        {'torch': [1, 1], 'python': [3, None]}
+    """
+    if isinstance(state, Mapping):
+        members = cast(Mapping[str, Any], state)
+        return {name: plain(value) for name, value in members.items()}
+    if isinstance(state, (torch.Tensor, np.ndarray)):
+        return cast(Any, state).tolist()
+    if isinstance(state, (list, tuple)):
+        return [plain(value) for value in cast(Sequence[Any], state)]
+    return state
 
 
 def _mixed(word: int) -> int:

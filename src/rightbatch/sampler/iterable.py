@@ -9,13 +9,23 @@ import torch
 from rightbatch import _checks
 from rightbatch.errors import InputError
 from rightbatch.sampler.cuts import RaggedLayout
+from rightbatch.sampler.draws import (
+    generators_put_back,
+    generators_state,
+    plain,
+    set_generators,
+)
 from rightbatch.sampler.loading import Loading
 from rightbatch.sampler.micro_batches import nearest_served
 from rightbatch.sampler.nesting import length_of
 from rightbatch.sampler.turns import all_tell
-from rightbatch.sampler.update_batch import Piece, UpdateBatch, make_passes
+from rightbatch.sampler.update_batch import UpdateBatch, make_passes
 
 WHO = "IterableStream"
+STATE = {
+    *("examples", "epochs", "items", "batches"),
+    *("epoch_examples", "epoch_size", "begun"),
+}
 
 
 class IterableStream:
@@ -29,9 +39,17 @@ class IterableStream:
     so an update may have fewer examples than asked for: its ``num_examples`` says.
 
     Position is resumed by the iterable's own ``state_dict`` where it has one. Otherwise
-    the items of the epoch that had been taken are drawn and thrown away, which takes
-    their time, and is exact where the iterable gives the same items again. The items'
+    the generators of torch, numpy and Python, and one that the iterable or its sampler
+    has as ``generator``, are put where they were as the epoch began; the items of it
+    that had been taken are drawn anew and thrown away, which takes their time; and the
+    process's generators are put back. That is exact for a ``DataLoader``, shuffled or
+    not. It is not where the order comes from a GPU's generator or one kept elsewhere;
+    nor, with no loading processes, for items that are themselves made by chance (their
+    draws of one epoch are mixed with the model's), though their order is. The items'
     size and the replicas' shares are the iterable's own, and have to stay.
+
+    Epochs are counted by the iterable's ends, so one that drops its last examples is
+    in time; within an epoch by `dataset_size`, or what the epoch before gave.
 
     Args:
         batches: A DataLoader or any other iterable of batches; with several replicas
@@ -80,10 +98,15 @@ class IterableStream:
         self._deal = loading.dealing(size)
         self._dataset_size = dataset_size
         self._loading = loading
+        self._device = loading.place
         self._largest_pass = loading.largest_pass
         self._delivery = replace(loading.delivery, count=count)
         self._items: Iterator[Any] | None = None
         self._examples = self._epochs = self._taken = 0
+        # Of this epoch so far, and of the one before; over all replicas.
+        self._epoch_examples = self._epoch_size = 0
+        self._own_of_epoch = 0
+        self._begun: dict[str, Any] = {}
 
     @property
     def examples(self) -> int:
@@ -97,10 +120,10 @@ class IterableStream:
 
     @property
     def epoch(self) -> float:
-        """Position in epochs; whole ones where the size of the data is not known."""
-        if self._dataset_size is None:
-            return float(self._epochs)
-        return self._examples / self._dataset_size
+        """Position in epochs; the first is told by `dataset_size` alone."""
+        size = self._dataset_size or self._epoch_size
+        part = min(1.0, self._epoch_examples / size) if size else 0.0
+        return self._epochs + part
 
     @property
     def dataset_size(self) -> int | None:
@@ -120,7 +143,7 @@ class IterableStream:
     @property
     def device(self) -> torch.device:
         """Where batches are put."""
-        return torch.device(self._loading.device)
+        return self._device
 
     @property
     def granule(self) -> int:
@@ -187,30 +210,42 @@ class IterableStream:
         size = _checks.positive_integer(WHO, "batch_size", batch_size)
         units = _checks.positive_integer(WHO, "min_units", min_units)
         num = self.served(size) // self.granule
+        epochs = self._epochs
         pieces = [self._piece() for _ in range(num)]
-        rows = sum(length for _, length in pieces)
-        examples = rows
-        if self._delivery.count is not None:
-            examples = sum(self._delivery.count(batch) for batch, _ in pieces)
-        told = [(rows, examples)]
+        rows = sum(length for _, length, _ in pieces)
+        examples = sum(count for _, _, count in pieces)
+        told = [(rows, examples, self._own_of_epoch)] * self.num_replicas
         if self._delivery.together:
-            told = all_tell((rows, examples))
+            told = all_tell((rows, examples, self._own_of_epoch))
         layout = RaggedLayout(
-            rows=tuple(length for _, length in pieces),
-            least=min(length for length, _ in told),
-            most=max(length for length, _ in told),
+            rows=tuple(length for _, length, _ in pieces),
+            least=min(length for length, _, _ in told),
+            most=max(length for length, _, _ in told),
             micro_batch_size=self.micro_batch_size,
             largest_pass=self._largest_pass,
             join=self._loading.join,
             units=-(-units // self.num_replicas),
         )
-        passes = make_passes(pieces, layout, self._delivery)
-        total = sum(count for _, count in told)
-        if not self._delivery.together:
-            total *= self.num_replicas
+        held = [(batch, length) for batch, length, _ in pieces]
+        passes = make_passes(held, layout, self._delivery)
+        total = sum(count for _, count, _ in told)
+        self._count(total, sum(new for _, _, new in told), self._epochs - epochs)
         first = self._examples
         self._examples = first + total
         return UpdateBatch(passes, total, examples, first, layout, self._delivery)
+
+    def _count(self, total: int, of_epoch: int, ended: int) -> None:
+        """Note how many examples the present epoch gave, and the one before.
+
+        Args:
+            total: Examples of an update.
+            of_epoch: Those the present epoch has given by now.
+            ended: Epochs that ended within the update.
+        """
+        if ended:
+            before = self._epoch_examples + total - of_epoch
+            self._epoch_size = round(before / ended)
+        self._epoch_examples = of_epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position, and the iterable's own state where it has one."""
@@ -222,6 +257,9 @@ class IterableStream:
             "examples": self._examples,
             "epochs": self._epochs,
             "items": self._taken,
+            "epoch_examples": (self._epoch_examples, self._own_of_epoch),
+            "epoch_size": self._epoch_size,
+            "begun": None if own is not None else plain(self._begun),
             "batches": own,
         }
 
@@ -235,7 +273,7 @@ class IterableStream:
             InputError: It is not of such a stream, the iterable has no state where
                 the other had one, or it has fewer items.
         """
-        missing = {"examples", "epochs", "items", "batches"} - state.keys()
+        missing = STATE - state.keys()
         if missing:
             raise InputError(
                 f"{WHO}: the state must be of an {WHO}, got one without "
@@ -249,37 +287,65 @@ class IterableStream:
                 "use the same kind of loader",
             )
         self._examples, self._epochs = int(state["examples"]), int(state["epochs"])
+        self._epoch_size = int(state["epoch_size"])
+        self._epoch_examples, self._own_of_epoch = map(int, state["epoch_examples"])
         self._taken, self._items = 0, None
         if has_state:
             self._batches.load_state_dict(state["batches"])
             self._taken = int(state["items"])
             return
-        for _ in range(int(state["items"])):
+        with generators_put_back():
+            self._begin_again(int(state["items"]), state["begun"])
+
+    def _begin_again(self, items: int, begun: Mapping[str, Any]) -> None:
+        """Begin the present epoch as it was begun, and go past some items.
+
+        Raises:
+            InputError: There are fewer.
+        """
+        if not items:
+            return
+        epochs, of_epoch = self._epochs, self._own_of_epoch
+        set_generators(begun)
+        own = _own_generators(self._batches)
+        for generator, held in zip(own, begun["own"], strict=False):
+            generator.set_state(torch.tensor(held, dtype=torch.uint8))
+        for _ in range(items):
             self._item()
-        if self._epochs != state["epochs"]:
+        self._own_of_epoch = of_epoch
+        if self._epochs != epochs:
             raise InputError(
-                f"{WHO}: `batches` must have the {state['items']} items of an epoch "
+                f"{WHO}: `batches` must have the {items} items of an epoch "
                 "that had been taken, and has fewer.",
                 "give the batches of that run",
             )
 
-    def _piece(self) -> Piece:
+    def _piece(self) -> tuple[Any, int, int]:
+        """Return the next item, how long it is, and how many examples it counts for.
+
+        Raises:
+            InputError: There is no way to tell.
+        """
         batch = self._item()
         length = length_of(batch)
-        if length is None and self._delivery.count is not None:
-            length = self._delivery.count(batch)
+        count = length or 0
+        if self._delivery.count is not None:
+            count = self._delivery.count(batch)
+            length = count if length is None else length
         if not length:
             raise InputError(
                 f"{WHO}: an item of `batches` must hold a tensor of its examples, got "
                 f"{type(batch).__name__}.",
                 "give `count`",
             )
-        return batch, length
+        self._own_of_epoch += count
+        return batch, length, count
 
     def _item(self) -> Any:
         for _ in range(2):
             if self._items is None:
                 _tell_epoch(self._batches, self._epochs)
+                self._begun = _generators_of(self._batches)
                 self._items = iter(self._batches)
             for item in self._items:
                 self._taken += 1
@@ -287,12 +353,25 @@ class IterableStream:
             if not self._taken or self._items is self._batches:
                 break
             self._items, self._taken = None, 0
+            self._own_of_epoch = 0
             self._epochs += 1
         raise InputError(
             f"{WHO}: `batches` ended after {self._examples} examples and cannot be "
             "iterated again.",
             "give a DataLoader or a list, or train on fewer examples",
         )
+
+
+def _generators_of(batches: Any) -> dict[str, Any]:
+    """Return where all generators are that may decide the order of some batches."""
+    own = [generator.get_state() for generator in _own_generators(batches)]
+    return {**generators_state(), "own": own}
+
+
+def _own_generators(batches: Any) -> list[torch.Generator]:
+    holders = [batches, *([batches.sampler] if hasattr(batches, "sampler") else [])]
+    found = [h.generator for h in holders if hasattr(h, "generator")]
+    return [one for one in found if isinstance(one, torch.Generator)]
 
 
 def _tell_epoch(batches: Any, epoch: int) -> None:

@@ -89,9 +89,20 @@ class Loading:
         return Dealing(micro_batch_size=micro_batch_size, num_replicas=num, rank=own)
 
     @property
+    def place(self) -> torch.device:
+        """Where batches are put, as a model's parameters would say it: with a number.
+
+        ``cuda`` is the GPU in use when it is asked for.
+        """
+        device = torch.device(self.device)
+        if device == torch.device("cuda") and torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps", 0) if device == torch.device("mps") else device
+
+    @property
     def delivery(self) -> Delivery:
         """Where forward passes go."""
-        device = torch.device(self.device)
+        device = self.place
         return Delivery(
             device=None if device.type == "cpu" else device,
             non_blocking=self.pin_memory and device.type == "cuda",

@@ -91,6 +91,7 @@ class MicroBatchStream:
         self._tail: Tail = tail
         self._drops = tail == "drop"
         self._loading = loading
+        self._device = loading.place
         self._delivery = loading.delivery
         self._seed = seed
         self._examples = self._skipped = 0
@@ -133,7 +134,7 @@ class MicroBatchStream:
     @property
     def device(self) -> torch.device:
         """Where batches are put."""
-        return torch.device(self._loading.device)
+        return self._device
 
     @property
     def granule(self) -> int:
@@ -356,7 +357,7 @@ class MicroBatchStream:
         loading, deal = self._loading, self._deal
         order = Order(self._length, self._seed, shuffle=loading.shuffle)
         if collate is None:
-            tensors = tensors_of(dataset, torch.device(loading.device))
+            tensors = tensors_of(dataset, self._device)
             if tensors is not None:
                 return TensorSource(tensors, order, deal, self._end_after)
         if not loading.num_workers:

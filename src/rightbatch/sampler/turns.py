@@ -28,14 +28,14 @@ def all_can(this_one_can: bool) -> bool:
     return bool(flag)
 
 
-def all_tell(numbers: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return two numbers of every process of the default group; all have to tell.
+def all_tell(numbers: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+    """Return three numbers of every process of the default group; all have to tell.
 
     Args:
         numbers: Of this process.
     """
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    table = torch.zeros(dist.get_world_size(), 2, dtype=torch.int64, device=device)
+    table = torch.zeros(dist.get_world_size(), 3, dtype=torch.int64, device=device)
     table[dist.get_rank()] = torch.tensor(numbers)
     dist.all_reduce(table)
-    return [(first, second) for first, second in table.tolist()]
+    return [(first, second, third) for first, second, third in table.tolist()]
