@@ -194,10 +194,12 @@ def chunks(
     length = length_of_dataset(dataset)
     size = positive_integer("chunks", "chunk_size", chunk_size)
     rows = torch.arange(length) if order is None else torch.as_tensor(order)
-    tensors = tensors_of(dataset, torch.device(device)) if collate is None else None
+    tensors = tensors_of(dataset) if collate is None else None
     if tensors is not None:
+        # Picked where they lie: the device need not hold those not asked for.
         if order is not None:
             tensors = tuple(t.index_select(0, rows.to(t.device)) for t in tensors)
+        tensors = tuple(t.to(device) for t in tensors)
         return tuple(zip(*(t.split(size) for t in tensors), strict=True))
     items: Any = dataset
     join: Callable[[list[Any]], Any] = collate or default_collate
@@ -226,13 +228,13 @@ def length_of_dataset(dataset: Dataset[Any]) -> int:
 
 
 def tensors_of(
-    dataset: Dataset[Any], device: torch.device
+    dataset: Dataset[Any], device: torch.device | None = None
 ) -> tuple[Tensor, ...] | None:
     """Return tensors whose rows are the items of a data set; None where it has none.
 
     Args:
         dataset: A ``TensorDataset``, or one that says ``rows_are_items``.
-        device: Where the tensors are put.
+        device: Where the tensors are put; they stay where they are when None.
 
     Raises:
         InputError: One of them holds NaN.
@@ -242,7 +244,7 @@ def tensors_of(
         >>> class Doubled(TensorDataset):
         ...     def __getitem__(self, index):
         ...         return (2 * self.tensors[0][index],)
-        >>> tensors_of(Doubled(torch.ones(2)), torch.device("cpu")) is None
+        >>> tensors_of(Doubled(torch.ones(2))) is None
         True
     """
     if not _rows_are_items(dataset):
@@ -260,6 +262,8 @@ def tensors_of(
                 f"the data set holds NaN: tensor {place}, row {row}.",
                 "clean or drop such rows",
             )
+    if device is None:
+        return tuple(tensors)
     return tuple(tensor.to(device) for tensor in tensors)
 
 
