@@ -9,7 +9,7 @@ from collectives.example_replicas import start, stop
 from timing import example_search
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from rightbatch.collectives import replicas
 from rightbatch.errors import InputError, NotReachedError
@@ -87,6 +87,55 @@ def test_the_search_is_short_and_ends_with_a_verifying_update():
 def test_what_limits_the_size_is_said(length, largest, size, limited_by):
     found = find_micro_batch_size(net(), losses, data(length), largest=largest)
     assert (found.micro_batch_size, found.limited_by) == (size, limited_by)
+
+
+@pytest.mark.parametrize(
+    ("rows", "memory", "size", "limited_by"),
+    [
+        (5000, MemoryLimit(), 1024, "default"),
+        (1024, MemoryLimit(), 1024, "default"),
+        (1000, MemoryLimit(), 512, "dataset"),
+        (5000, MemoryLimit(total_bytes=1e12), 4096, "dataset"),
+    ],
+)
+def test_where_nobody_counts_memory_no_more_is_tried_than_a_cpu_can_use(
+    rows, memory, size, limited_by
+):
+    found = find_micro_batch_size(net(), losses, data(rows), memory=memory)
+    assert (found.micro_batch_size, found.limited_by) == (size, limited_by)
+    asked = find_micro_batch_size(net(), losses, data(rows), largest=4096)
+    assert asked.micro_batch_size == 2 ** int(np.log2(min(rows, 4096)))
+
+
+def test_a_largest_size_that_nobody_asked_for_is_said_to_be_none():
+    found = find_micro_batch_size(net(), losses, lambda size: data(size).tensors)
+    assert found.micro_batch_size == 1024
+    assert "limited by the largest tried unless `largest` is given." in str(found)
+
+
+def test_each_item_is_read_once_however_many_sizes_are_tried():
+    class Read(Dataset):
+        def __init__(self):
+            self.reads = []
+
+        def __len__(self):
+            return 200
+
+        def __getitem__(self, row):
+            self.reads.append(row)
+            return torch.ones(3), torch.zeros(())
+
+    items = Read()
+    find_micro_batch_size(net(), failing_above(64), items)
+    assert items.reads == list(range(128))
+
+
+def test_hooks_of_the_optimizers_step_are_called_as_at_any_step():
+    model, calls = net(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    found = find_micro_batch_size(model, losses, data(20), optimizer=optimizer)
+    assert len(calls) == len(found.tried)
 
 
 def test_a_size_that_fails_when_verified_is_halved():

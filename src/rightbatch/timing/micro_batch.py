@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, default_collate
 
 from rightbatch._checks import positive, positive_integer
 from rightbatch.collectives import all_min_numbers
 from rightbatch.errors import InputError, NotReachedError
-from rightbatch.sampler import chunks
+from rightbatch.sampler.nesting import moved
 from rightbatch.timing.restoring import restored
 from rightbatch.timing.steps import is_out_of_memory
 
@@ -27,6 +27,10 @@ _WHO = "find_micro_batch_size"
 FIRST_SIZE = 8
 # For a function that makes batches of any size.
 _DEFAULT_LARGEST = 2**16
+# Where nobody counts memory nothing but the machine's end would stop the search; and a
+# CPU is busy with fewer.
+_DEFAULT_LARGEST_UNCOUNTED = 1024
+LimitedBy = Literal["memory", "dataset", "asked", "default"]
 
 
 class MicroBatchTry(NamedTuple):
@@ -46,7 +50,7 @@ class MemoryLimit:
             what the allocator cannot use.
         total_bytes: What there is; None for what the GPU has left beside others. On
             the CPU None is no limit: there only an error of the allocator ends the
-            search, and the system may end the process first.
+            search, or the largest size to try.
     """
 
     margin: float = 0.1
@@ -76,7 +80,7 @@ class MicroBatchSearch:
             power of two.
         tried: Every size tried, in order.
         limited_by: Why it is no larger: "memory"; "dataset", which is not twice as
-            large; "asked", the largest that was asked for.
+            large; "asked", the largest that was asked for; "default", where none was.
         margin: Share of the memory left free.
         used_bytes: Of memory at that size; None where nobody counted.
 
@@ -92,7 +96,7 @@ class MicroBatchSearch:
 
     micro_batch_size: int
     tried: tuple[MicroBatchTry, ...]
-    limited_by: Literal["memory", "dataset", "asked"]
+    limited_by: LimitedBy
     margin: float
     used_bytes: int | None = None
 
@@ -107,6 +111,7 @@ class MicroBatchSearch:
             "memory": f"memory, of which {100 * self.margin:g} % is left free",
             "dataset": "the data set, which is not twice as large",
             "asked": "the largest asked for",
+            "default": "the largest tried unless `largest` is given",
         }[self.limited_by]
         rows = [
             f"{one.size:>8}  fits    {1e3 * one.seconds:9.3g} ms"
@@ -143,8 +148,10 @@ def find_micro_batch_size(
         loss: ``loss(model, batch)`` returns the loss of each example, or their mean.
         data: Map-style data set whose first examples are tried; or ``data(size)``
             that makes a batch of that many on the device, the longest ones say.
-        optimizer: Its step is part of what has to fit; left out when None.
-        largest: Examples to try at most; the data set's size, or 65,536, when None.
+        optimizer: Its step is part of what has to fit; left out when None. Hooks that
+            were put on its step are called as at any step.
+        largest: Examples to try at most. When None the data set's size, and at most
+            1,024 on a CPU without a limit; or 65,536 for a function.
         collate: Makes a batch of a list of items; stacks tensors when None.
         memory: What there is, and the share of it to leave free.
 
@@ -164,9 +171,10 @@ def find_micro_batch_size(
         (64, 'dataset', None)
     """
     memory.check()
-    most, limited_by = _most(data, largest)
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     device = next(inner.parameters()).device
+    counted = device.type == "cuda" or memory.total_bytes is not None
+    most, limited_by = _most(data, largest, counted=counted)
     make_batch = cast(Callable[[int], Any], data)
     if _is_dataset(data):
         make_batch = _first_examples(cast(Any, data), collate, device)
@@ -183,20 +191,25 @@ def find_micro_batch_size(
     )
 
 
-def _most(data: Any, largest: int | None) -> tuple[int, Literal["dataset", "asked"]]:
+def _most(
+    data: Any, largest: int | None, *, counted: bool
+) -> tuple[int, Literal["dataset", "asked", "default"]]:
     """Return the largest size worth a try, on every replica, and what it is due to.
 
     Raises:
         InputError: `largest` is not positive, or the data set is empty.
     """
-    most, limited_by = _DEFAULT_LARGEST, "asked"
+    most, limited_by = _DEFAULT_LARGEST, "default"
+    if not counted:
+        most = _DEFAULT_LARGEST_UNCOUNTED
     if largest is not None:
-        most = positive_integer(_WHO, "largest", largest)
+        most, limited_by = positive_integer(_WHO, "largest", largest), "asked"
     if _is_dataset(data):
         length = len(cast(Sized, data))
         if not length:
             raise InputError(f"{_WHO}: the data set is empty.")
-        if largest is None or _power_of_two(length) < _power_of_two(most):
+        bounds_all = largest is None and counted
+        if bounds_all or _power_of_two(length) < _power_of_two(most):
             most, limited_by = length, "dataset"
     return _power_of_two(int(all_min_numbers([most])[0])), limited_by
 
@@ -371,10 +384,12 @@ def _first_examples(
     collate: Callable[[list[Any]], Any] | None,
     device: torch.device,
 ) -> Callable[[int], Any]:
+    # Kept: to read an image takes longer than to try it.
+    items: list[Any] = []
+
     def make_batch(size: int) -> Any:
-        return chunks(Subset(data, range(size)), size, collate=collate, device=device)[
-            0
-        ]
+        items.extend(data[row] for row in range(len(items), size))
+        return moved((collate or default_collate)(items[:size]), device)
 
     return make_batch
 
