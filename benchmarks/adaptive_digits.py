@@ -174,16 +174,16 @@ FORMULAS: dict[str, tuple[Formula, object]] = {
 
 
 def controlled(
-    policy: object, seed: int, *, lr: float = LR, rule: str = "none", every: int = 10
+    policy: object, seed: int, *, lr: float = LR, rule: str = "none", cap: int = CAP
 ) -> BatchSizeController:
     model = network(seed)
     return BatchSizeController(
         model,
         SGD(model.parameters(), lr=lr),
-        RoundTo(Clip(policy, high=CAP), multiple=1, how="up"),
+        RoundTo(Clip(policy, high=cap), multiple=1, how="up"),
         MicroBatchStream(DATA, 1, seed=seed, loading=Loading(join="any")),
         lr_rule=rule,
-        sensing=Sensing(every=every, evaluate=MeanLoss(model, losses_of, DATA)),
+        sensing=Sensing(evaluate=MeanLoss(model, losses_of, DATA)),
         acting=Acting(lr_batch_size=START),
     )
 
@@ -239,25 +239,32 @@ def updates_to(target: float, controller: BatchSizeController) -> float:
 def best_of(
     target: float, seeds: int, made: Callable[[float, int], BatchSizeController]
 ) -> tuple[float, float, list[float]]:
-    """Return the least median updates over the rates, its rate, and each seed's."""
+    """Return the least median updates over the rates, its rate, and each seed's.
+
+    A rate at which every seed gets there comes before one at which some do not.
+    """
     tried = []
     for lr in RATES:
         found = [updates_to(target, made(lr, seed)) for seed in range(seeds)]
         tried.append((median(found), lr, found))
-    return min(tried)
+    return min(tried, key=lambda one: (max(one[2]) == math.inf, *one[:2]))
 
 
-def policies() -> Iterator[tuple[str, object, str]]:
+def policies() -> Iterator[tuple[str, object, str, int]]:
     noise = Clip(NoiseFollowing(initial_batch_size=START), low=START)
-    yield "NoiseFollowing", noise, "adascale"
+    yield "NoiseFollowing", noise, "adascale", CAP
     sure = Clip(OnlyIfSure(NoiseFollowing(initial_batch_size=START)), low=START)
-    yield "NoiseFollowing if sure", sure, "adascale"
+    yield "NoiseFollowing if sure", sure, "adascale", CAP
     adadamp = Dwell(AdaDamp(initial_batch_size=START), updates=5)
-    for rule in ("none", "square_root", "adascale"):
-        yield "AdaDamp", adadamp, rule
-    yield "GeoDamp", GeoDamp(initial_batch_size=START, delay=5, factor=2), "adascale"
-    yield "PadaDamp .2", PadaDamp(initial_batch_size=START, rate=0.2), "adascale"
-    yield "PadaDamp .2", PadaDamp(initial_batch_size=START, rate=0.2), "none"
+    for cap in (128, 192, 256, CAP):
+        yield f"AdaDamp to {cap}", adadamp, "square_root", cap
+    yield "AdaDamp to 192", adadamp, "adascale", 192
+    yield "AdaDamp to 192", adadamp, "none", 192
+    geodamp = GeoDamp(initial_batch_size=START, delay=5, factor=2)
+    yield "GeoDamp", geodamp, "adascale", CAP
+    padadamp = PadaDamp(initial_batch_size=START, rate=0.2)
+    yield "PadaDamp .2", padadamp, "adascale", CAP
+    yield "PadaDamp .2", padadamp, "none", CAP
 
 
 def show_rules(seeds: int) -> bool:
@@ -275,11 +282,13 @@ def show_rules(seeds: int) -> bool:
         found = best_of(target, seeds, lambda lr, seed, b=size: _constant(b, lr, seed))
         constants.append(found[0])
         _print_row(f"constant {size}", found)
-    for name, policy, rule in policies():
+    for name, policy, rule, cap in policies():
         found = best_of(
             target,
             seeds,
-            lambda lr, seed, p=policy, r=rule: controlled(p, seed, lr=lr, rule=r),
+            lambda lr, seed, p=policy, r=rule, c=cap: controlled(
+                p, seed, lr=lr, rule=r, cap=c
+            ),
         )
         adaptive.append(found[0])
         _print_row(f"{name}, {rule}", found)
