@@ -1,5 +1,9 @@
 """Micro-batches that other processes load ahead: the same examples, at once."""
 
+import gc
+import weakref
+from multiprocessing import active_children
+
 import pytest
 import torch
 from sampler.example_streams import plain_order, rows_of, stream_of, streams_of
@@ -66,3 +70,20 @@ def test_loading_ahead_leaves_the_global_generator_alone():
 def test_tensors_need_no_processes():
     stream = stream_of("tensors", 40, 4, **AHEAD)
     assert rows_of(stream.next(8)) == plain_order(40, 8)
+
+
+@pytest.mark.slow
+def test_a_stream_that_nobody_has_any_more_is_freed_at_once_with_its_processes():
+    gc.collect()
+    gc.disable()
+    try:
+        for kind in ("tensors", "collated"):
+            stream = stream_of(kind, 40, 4, **AHEAD)
+            stream.next(8)
+            assert bool(active_children()) == (kind == "collated")
+            left = weakref.ref(stream)
+            del stream
+            assert left() is None
+        assert not active_children()
+    finally:
+        gc.enable()

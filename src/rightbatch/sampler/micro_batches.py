@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.sampler.cuts import Layout
+from rightbatch.sampler.cuts import Dealing, Layout
 from rightbatch.sampler.draws import DrawnItems, Draws
 from rightbatch.sampler.examples import length_of_dataset, tensors_of
 from rightbatch.sampler.loading import Loading
@@ -356,10 +356,12 @@ class MicroBatchStream:
     ) -> Source | TensorSource:
         loading, deal = self._loading, self._deal
         order = Order(self._length, self._seed, shuffle=loading.shuffle)
+        # No methods of the stream: a source that held it would keep both alive.
+        end = partial(_chunk_end, self._tail, self._length)
         if collate is None:
             tensors = tensors_of(dataset, self._device)
             if tensors is not None:
-                return TensorSource(tensors, order, deal, self._end_after)
+                return TensorSource(tensors, order, deal, end)
         if not loading.num_workers:
             return ItemSource(dataset, order, deal, collate)
         draws = Draws(seed=self._seed)
@@ -367,21 +369,27 @@ class MicroBatchStream:
         ahead = Order(self._length, self._seed, shuffle=loading.shuffle)
         drawn = DrawnItems(dataset, draws)
         make = partial(_loader, drawn, collate or default_collate, loading)
-        return WorkerSource(items, ahead, deal, self._cuts, make)
+        cuts = partial(_cuts, deal, self._tail, self._length)
+        return WorkerSource(items, ahead, deal, cuts, make)
 
-    def _end_after(self, position: int) -> int:
-        if self._tail == "carry":
-            return position + self._length
-        return position + self._length - position % self._length
 
-    def _cuts(self, position: int) -> Iterator[tuple[int, int]]:
-        """Yield this replica's micro-batches, as aligned batch sizes will ask."""
-        while True:
-            count = self.granule
-            if self._tail != "carry":
-                count = min(count, self._end_after(position) - position)
-            yield from self._deal.pieces(position, count)
-            position += count
+def _chunk_end(tail: Tail, length: int, position: int) -> int:
+    """Return how far what is gathered from a position on may go."""
+    if tail == "carry":
+        return position + length
+    return position + length - position % length
+
+
+def _cuts(
+    deal: Dealing, tail: Tail, length: int, position: int
+) -> Iterator[tuple[int, int]]:
+    """Yield a replica's micro-batches, as aligned batch sizes will ask."""
+    while True:
+        count = deal.granule
+        if tail != "carry":
+            count = min(count, _chunk_end(tail, length, position) - position)
+        yield from deal.pieces(position, count)
+        position += count
 
 
 def nearest_served(

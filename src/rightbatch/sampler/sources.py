@@ -224,12 +224,9 @@ class WorkerSource:
         make_loader: Callable[[Any], DataLoader[Any]],
     ) -> None:
         self._items = items
-        self._order = order
         self._deal = dealing
-        self._cuts = cuts
-        self._begin = 0
-        self._foreseen: deque[tuple[int, int]] = deque()
-        self._loader = make_loader(_RowLists(self))
+        self._rows = _RowsAhead(order, cuts)
+        self._loader = make_loader(self._rows)
         self._loaded: Iterator[Any] | None = None
 
     def load(self, first: int, count: int) -> list[Piece]:
@@ -238,8 +235,7 @@ class WorkerSource:
         if not pieces:
             return self._items.load(first, count)
         if self._loaded is None and count >= self._deal.granule:
-            self._begin = first
-            self._foreseen.clear()
+            self._rows.begin_at(first)
             self._loaded = iter(self._loader)
         return [(self._load_one(*piece), piece[1]) for piece in pieces]
 
@@ -247,16 +243,10 @@ class WorkerSource:
         """Forget what was loaded ahead; the processes live on."""
         self._loaded = None
 
-    def rows_ahead(self) -> Iterator[RowsAt]:
-        """Yield position and rows of each micro-batch to load, without an end."""
-        for begin, size in self._cuts(self._begin):
-            self._foreseen.append((begin, size))
-            yield begin, self._order.take(begin, size).tolist()
-
     def _load_one(self, begin: int, size: int) -> Any:
-        loaded = self._loaded
+        loaded, ahead = self._loaded, self._rows.foreseen
         while loaded is not None:
-            foreseen = self._foreseen.popleft() if self._foreseen else (begin, size)
+            foreseen = ahead.popleft() if ahead else (begin, size)
             if foreseen[0] > begin or (foreseen[0] == begin and foreseen[1] != size):
                 self._loaded = None
                 break
@@ -266,14 +256,30 @@ class WorkerSource:
         return self._items.load_one(begin, size)
 
 
-class _RowLists:
-    """What the loader draws its lists of rows from, anew at each start."""
+class _RowsAhead:
+    """Position and rows of each micro-batch to load, without an end.
 
-    def __init__(self, source: WorkerSource) -> None:
-        self._source = source
+    It knows nothing of who loads: a source that nobody has any more is freed at once,
+    its processes with it.
+    """
+
+    def __init__(
+        self, order: Order, cuts: Callable[[int], Iterator[tuple[int, int]]]
+    ) -> None:
+        self._order = order
+        self._cuts = cuts
+        self._begin = 0
+        self.foreseen: deque[tuple[int, int]] = deque()
+
+    def begin_at(self, position: int) -> None:
+        """Have the next time around begin at a position."""
+        self._begin = position
+        self.foreseen.clear()
 
     def __iter__(self) -> Iterator[RowsAt]:
-        return self._source.rows_ahead()
+        for begin, size in self._cuts(self._begin):
+            self.foreseen.append((begin, size))
+            yield begin, self._order.take(begin, size).tolist()
 
 
 def own_rows(rows: Tensor, dealing: Dealing) -> Tensor:
