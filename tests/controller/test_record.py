@@ -34,6 +34,14 @@ def test_examples_that_are_skipped_are_not_taken():
     assert controller.records[2].epoch == 1
 
 
+def test_a_batch_that_grew_at_the_end_of_the_last_epoch_is_left_out():
+    stream = stream_of(data(100), 10, tail="drop")
+    controller = run(controlled(Listed((40, 40, 30)), stream=stream), epochs=1)
+    assert [r.batch_size for r in controller.records] == [40, 40]
+    run(controller, epochs=2)
+    assert [r.batch_size for r in controller.records[2:]] == [30, 40]
+
+
 def test_a_wish_that_cannot_be_served_stands_beside_what_was():
     controller = run(controlled(Listed((9.4, 1e9))), max_steps=2)
     assert [r.wish for r in controller.records] == [9.4, 1e9]

@@ -188,7 +188,9 @@ class BatchSizeController:
             and stream.taken < max_examples
             and stream.examples < end
         ):
-            update = self._next_update()
+            update = self._next_update(end)
+            if update is None:
+                return
             yield update
             if self._pending is not None:
                 raise InputError(
@@ -364,19 +366,23 @@ class BatchSizeController:
     def _place(self) -> dict[str, Any]:
         return {"state": self._state, "stream": self._stream.state_dict()}
 
-    def _next_update(self) -> Update:
+    def _next_update(self, end: float) -> Update | None:
+        """Return the next update; None where its examples would lie past the end."""
         self._lap = (perf_counter(), self._observer.seconds)
         self._gradient.start()
         if self._pending is None:
             # An update that is broken off has taken no examples, and is served again.
             self._before = self._place()
-            batch = self._next_batch()
+            batch = self._next_batch(end)
+            if batch is None:
+                self._state = self._before["state"]
+                return None
         else:
             batch = self._pending.batch
         self._pending = Update(self._gradient, batch, self._finish)
         return self._pending
 
-    def _next_batch(self) -> UpdateBatch:
+    def _next_batch(self, end: float) -> UpdateBatch | None:
         memory, replicas = self._memory, self._sharing.num_replicas
         seen = self._observer.observe(memory, self._state, replicas)
         decision, self._state = ask(self._policy, self._state, seen)
@@ -388,6 +394,8 @@ class BatchSizeController:
         if decision.batch_size != self._wish:
             self._wish = decision.batch_size
             self._served = self._stream.served(self._wish)
+        if self._stream.begins_at(self._served) >= end:
+            return None  # the rest of the epoch is too little for a batch that grew
         units = 1
         if self._noise is not None:
             units = self._noise.units_of(self._served, self._stream.micro_batch_size)
