@@ -135,6 +135,25 @@ class Follower:
             return self._has_noise
         return self.rule != "none" and find_rule(self.rule)[0].needs_noise_scale
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the rule never changes anything."""
+        return self.rule == "none"
+
+    def start(self, batch_size: float) -> float:
+        """Take notice of the first batch, and return the first group's rate as it is.
+
+        Args:
+            batch_size: Served.
+
+        Returns:
+            That rate.
+        """
+        if self.lr_batch_size is None:
+            self.lr_batch_size = batch_size
+        self.last_factor = 1.0
+        return float(self._optimizer.param_groups[0]["lr"])
+
     @contextmanager
     def applied(
         self, batch_size: float, noise_scale: float | None, lr_factor: float

@@ -49,8 +49,8 @@ class Observer:
     ) -> None:
         self._policy, self._needs, self._sensing = policy, needs, sensing
         self._stream, self._noise = stream, noise
-        # Most policies look at the same fields at each update: nothing to find out.
-        self._is_sparing = hasattr(policy, "needs_now")
+        # Where nothing that is looked at costs anything, there is nothing to spare.
+        self._is_sparing = hasattr(policy, "needs_now") and bool(needs & _COSTLY)
         self.seconds = 0.0
         self.eval_loss: float | None = None
 
@@ -130,4 +130,5 @@ def _number(name: str, value: Any) -> float:
         ) from None
 
 
+_COSTLY = frozenset({"eval_loss", "inner_product_variance"})
 _SPARING = frozenset({"epoch", "dataset_size", "tokens", "seconds"})

@@ -15,6 +15,8 @@ from rightbatch.controller.acting import (
 )
 from rightbatch.errors import InputError
 
+# Up to so many numbers a copy costs less than a call for each parameter.
+_SMALL = 2**16
 # Where a dot product adds up in a precision that serves.
 _EXACT = (torch.float32, torch.float64)
 
@@ -54,6 +56,7 @@ class Stepper:
     ) -> None:
         self._optimizer, self._follower, self._acting = optimizer, follower, acting
         self._wants_norm = wants_norm
+        self._num_plain = -1
         scheduler = acting.scheduler
         self.clock: ScheduleClock | None = None
         if scheduler is not None:
@@ -78,7 +81,12 @@ class Stepper:
         Returns:
             What it was made with.
         """
-        with self._follower.applied(batch_size, noise_scale, lr_factor) as lr:
+        follower = self._follower
+        if closure is None and follower.is_idle and lr_factor == 1:
+            # Most steps of many runs: nothing to change, and nothing to put back.
+            norm, is_made = self._plain()
+            return StepTaken(follower.start(batch_size), norm, is_made)
+        with follower.applied(batch_size, noise_scale, lr_factor) as lr:
             if closure is not None:
                 return StepTaken(lr, self._asking_again(closure))
             norm, is_made = self._plain()
@@ -135,26 +143,41 @@ class Stepper:
             for parameter in group["params"]
             if parameter.grad is not None
         ]
-        square = _sq_norm([p.grad for p in parameters]) if self._wants_norm else None
+        square = None
+        if self._wants_norm:
+            square = self._sq_norm([one.grad for one in parameters])
         if limit is not None:
             nn.utils.clip_grad_norm_(parameters, limit)
         return square
 
-
-def _sq_norm(gradients: Sequence[Tensor]) -> float:
-    """Return the squared norm of a gradient, given in parts."""
-    devices = {part.device for part in gradients}
-    if len(devices) != 1 or any(not _is_plain(part) for part in gradients):
-        total: Any = nn.utils.get_total_norm(gradients)
-        if hasattr(total, "full_tensor"):  # of shards
-            total = total.full_tensor()
-        return float(total) ** 2
-    # On a small model `get_total_norm` takes a tenth of a whole step.
-    squares = [part.dot(part) for part in (one.reshape(-1) for one in gradients)]
-    if gradients[0].is_cuda:
-        return float(torch.stack(squares).sum())  # one number to wait for
-    return sum(float(square) for square in squares)
+    def _sq_norm(self, gradients: Sequence[Tensor]) -> float:
+        # Of what kind they are is looked at when their number changes, not each time.
+        if len(gradients) != self._num_plain:
+            self._num_plain = len(gradients) if _are_plain(gradients) else -1
+        return _dots(gradients) if self._num_plain >= 0 else _total(gradients)
 
 
-def _is_plain(part: Tensor) -> bool:
-    return type(part) is Tensor and part.dtype in _EXACT and not part.is_sparse
+def _are_plain(gradients: Sequence[Tensor]) -> bool:
+    """Return whether dot products serve: dense, in full precision, on one device."""
+    return len({part.device for part in gradients}) == 1 and all(
+        type(part) is Tensor and part.dtype in _EXACT and not part.is_sparse
+        for part in gradients
+    )
+
+
+def _dots(gradients: Sequence[Tensor]) -> float:
+    """Return the squared norm: on a small model a fifth of `get_total_norm`'s time."""
+    flat = [one.reshape(-1) for one in gradients]
+    if sum(map(len, flat)) <= _SMALL:
+        whole = torch.cat(flat)
+        return float(whole.dot(whole))
+    squares = [part.dot(part) for part in flat]
+    return float(torch.stack(squares).sum())  # one number to wait for
+
+
+def _total(gradients: Sequence[Tensor]) -> float:
+    """Return the squared norm of a gradient, given in parts of any kind."""
+    total: Any = nn.utils.get_total_norm(gradients)
+    if hasattr(total, "full_tensor"):  # of shards
+        total = total.full_tensor()
+    return float(total) ** 2
