@@ -51,6 +51,7 @@ class Observer:
         self._stream, self._noise = stream, noise
         # Where nothing that is looked at costs anything, there is nothing to spare.
         self._is_sparing = hasattr(policy, "needs_now") and bool(needs & _COSTLY)
+        self._cheap = (needs - _COSTLY) | _SPARING
         self.seconds = 0.0
         self.eval_loss: float | None = None
 
@@ -66,13 +67,13 @@ class Observer:
             The observation; what the policy does not look at is None.
         """
         self.eval_loss = None
-        looks = self._needs
-        if self._is_sparing:
-            clock = self._with(memory, num_replicas, _SPARING)
-            looks = needs_now(self._policy, state, clock)
-        if "inner_product_variance" in looks:
-            self._measure_inner_products(memory)
-        return self._with(memory, num_replicas, looks)
+        if not self._is_sparing:
+            return self._with(memory, num_replicas, self._needs)
+        seen = self._with(memory, num_replicas, self._cheap)
+        costly = needs_now(self._policy, state, seen) & _COSTLY
+        return (
+            self._with(memory, num_replicas, self._cheap | costly) if costly else seen
+        )
 
     def _with(
         self, memory: Memory, num_replicas: int, looks: frozenset[str]
@@ -88,13 +89,13 @@ class Observer:
         )
 
     def _read(self, name: str, memory: Memory) -> Any:
+        if name in _COSTLY:
+            return self._measured(name, memory)
         match name:
             case "epoch":
                 return self._stream.epoch if self._stream.dataset_size else None
             case "dataset_size":
                 return self._stream.dataset_size
-            case "eval_loss":
-                return self._evaluate()
             case "moments":
                 return None if self._noise is None else self._noise.moments
             case "noise_scale":
@@ -102,23 +103,18 @@ class Observer:
             case _:
                 return getattr(memory, name)
 
-    def _evaluate(self) -> float | None:
-        evaluate = self._sensing.evaluate
-        if evaluate is None:
-            return None
+    def _measured(self, name: str, memory: Memory) -> float | None:
         begin = perf_counter()
-        self.eval_loss = _number("evaluate", evaluate())
+        evaluate, measure = self._sensing.evaluate, self._sensing.inner_product_variance
+        if name == "eval_loss":
+            found = None if evaluate is None else _number("evaluate", evaluate())
+            self.eval_loss = found
+        else:
+            if measure is not None and memory.step % self._sensing.every == 0:
+                memory.inner_product_variance = _number(name, measure())
+            found = memory.inner_product_variance
         self.seconds += perf_counter() - begin
-        return self.eval_loss
-
-    def _measure_inner_products(self, memory: Memory) -> None:
-        measure = self._sensing.inner_product_variance
-        if measure is None or memory.step % self._sensing.every:
-            return
-        begin = perf_counter()
-        found = _number("inner_product_variance", measure())
-        memory.inner_product_variance = found
-        self.seconds += perf_counter() - begin
+        return found
 
 
 def _number(name: str, value: Any) -> float:
