@@ -13,7 +13,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 source, target = map(Path, sys.argv[1:])
 TUNING_SEED = "0"
@@ -60,6 +60,7 @@ panel.set_yscale("log")
 panel.set_xlabel("updates to the loss")
 panel.set_ylabel("examples to the loss")
 for axis in (panel.xaxis, panel.yaxis):
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(EngFormatter(sep=""))
     axis.set_minor_formatter(NullFormatter())
 panel.legend(frameon=False, fontsize=8)
