@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from example_policies import Listed
 from torch import nn
 from torch.nn import functional
 from torch.optim import SGD
@@ -13,22 +14,7 @@ from rightbatch.controller import Acting, BatchSizeController
 from rightbatch.policies import Decision
 from rightbatch.sampler import ExampleStream, Loading, MicroBatchStream
 
-
-@dataclass(frozen=True)
-class Listed:
-    """The batch sizes and factors of a list, over and over; plain state."""
-
-    batch_sizes: tuple[float, ...]
-    lr_factors: tuple[float, ...] = (1.0,)
-    needs: frozenset[str] = frozenset()
-
-    def init(self):
-        return 0
-
-    def update(self, place, seen):
-        batch = self.batch_sizes[place % len(self.batch_sizes)]
-        factor = self.lr_factors[place % len(self.lr_factors)]
-        return Decision(batch, factor, f"number {place}"), place + 1
+__all__ = ["Listed"]
 
 
 @dataclass(frozen=True)
