@@ -24,6 +24,8 @@ controller = BatchSizeController(
 for update in controller.updates(epochs=1):
     for part in update:
         assert_type(part, ForwardPass)
+        update.backward(model(part.batch[0]).square().mean())
+    update.step()
     assert_type(update.batch_size, int)
 assert_type(controller.records, list[UpdateRecord])
 assert_type(controller.trace(), Trace)
@@ -40,4 +42,4 @@ def loss(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
     return model(batch[0]).square().mean()
 
 
-assert_type(train(controller, loss, until=Until(epochs=1)), TrainingEnd)
+assert_type(train(controller, loss, until=Until(epochs=2)), TrainingEnd)
