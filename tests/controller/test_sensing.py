@@ -85,7 +85,7 @@ def test_the_evaluated_loss_is_the_one_now_and_its_seconds_are_kept_apart():
 
 @pytest.mark.parametrize("source", ["units", "examples"])
 def test_moments_are_unbiased_at_frozen_weights(source):
-    """|G|^2 and tr Sigma of the whole data set; 600 updates, a z of 4."""
+    """|G|^2 and tr Sigma of the whole data set, over 300 updates of it."""
     dataset, model = data(), net()
     rows = []
     for place in range(96):
@@ -101,7 +101,7 @@ def test_moments_are_unbiased_at_frozen_weights(source):
         optimizer=SGD(model.parameters(), lr=0.0),
         sensing=Sensing(noise=source, every=1, horizon=1e9),
     )
-    run(controller, max_steps=600)
+    run(controller, max_steps=300)
     found = controller.noise_scale.moments
     assert found.grad_variance == pytest.approx(variance, rel=0.05)
     assert found.grad_sq_norm == pytest.approx(float(mean.square().sum()), rel=0.1)

@@ -53,7 +53,7 @@ def exact(model, batch):
 def test_the_gradient_is_the_mean_over_the_batch(sizes, micro, largest, tail, join):
     stream = stream_of(data(53), micro, tail=tail, largest_pass=largest, join=join)
     controller = controlled(Listed(tuple(sizes)), stream=stream)
-    for update in controller.updates(max_steps=12):
+    for update in controller.updates(max_steps=7):
         found = gradients_of(controller, update)
         wanted = exact(controller.model, all_of(update))
         for one, other in zip(found, wanted, strict=True):
