@@ -1,11 +1,10 @@
 """DDP and FSDP2 on two processes make the updates of one process."""
 
-import multiprocessing
-
 import pytest
 import torch
 from controller import replica_work
 from controller.example_training import Listed, data, loss_of, net, run
+from example_replicas import found_by_each
 from torch.optim import SGD, Adam
 
 from rightbatch.controller import BatchSizeController
@@ -22,20 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder):
     """What each of two processes found, by case."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(
-            target=replica_work.work, args=(rank, folder / "meeting", folder)
-        )
-        for rank in range(replica_work.WORLD)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(300)
-        if process.is_alive():
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(replica_work.WORLD)]
+    return found_by_each(replica_work.work, replica_work.WORLD, folder)
 
 
 def single(micro_batch_size=4):

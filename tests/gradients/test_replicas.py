@@ -1,9 +1,8 @@
 """DDP and FSDP2 on two processes, beside one process on the same examples."""
 
-import multiprocessing
-
 import pytest
 import torch
+from example_replicas import found_by_each
 from gradients import replica_work
 from torch import nn
 
@@ -16,20 +15,7 @@ from rightbatch.gradients.replicas import replicas_of
 def found(tmp_path_factory):
     """What each of two processes found, by case."""
     folder = tmp_path_factory.mktemp("replicas")
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(
-            target=replica_work.work, args=(rank, folder / "meeting", folder)
-        )
-        for rank in range(replica_work.WORLD)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        if process.is_alive():
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(replica_work.WORLD)]
+    return found_by_each(replica_work.work, replica_work.WORLD, folder)
 
 
 def alone(sizes, source="units"):

@@ -1,9 +1,8 @@
 """Two replicas end, write and go on together, each with a clock of its own."""
 
-import multiprocessing
-
 import pytest
 import torch
+from example_replicas import found_by_each
 from training import replica_work
 
 from rightbatch.training import Until, save_checkpoint, train
@@ -22,20 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def found(folder):
     """What each of two processes found, by case."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(
-            target=replica_work.work, args=(rank, folder / "meeting", folder)
-        )
-        for rank in range(replica_work.WORLD)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-        if process.is_alive():
-            process.kill()
-    return [torch.load(folder / f"{rank}.pt") for rank in range(replica_work.WORLD)]
+    return found_by_each(replica_work.work, replica_work.WORLD, folder)
 
 
 def alone():
