@@ -1,0 +1,1 @@
+"""rightbatch where people already work: one module per library, each an extra."""
