@@ -8,12 +8,14 @@
 ``update``     one update: its forward passes, backward, step
 ``record``     what each update was, as rows and as a trace
 ``controller`` :class:`BatchSizeController`, the only meeting point
+``hosted``     the same in a loop that belongs to a framework
 =============  =============================================================
 """
 
 from rightbatch.controller.acting import Acting
 from rightbatch.controller.controller import BatchSizeController
 from rightbatch.controller.guard import Guard
+from rightbatch.controller.hosted import HostedController
 from rightbatch.controller.mean_loss import MeanLoss
 from rightbatch.controller.record import UpdateRecord, trace_of
 from rightbatch.controller.sensing import Sensing
@@ -23,6 +25,7 @@ __all__ = [
     "Acting",
     "BatchSizeController",
     "Guard",
+    "HostedController",
     "MeanLoss",
     "Sensing",
     "Update",

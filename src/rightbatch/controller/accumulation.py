@@ -64,14 +64,19 @@ class Accumulation:
                     parameter.grad = None
         else:
             self._optimizer.zero_grad(set_to_none=True)
-        # Parameters of the model that this optimizer does not have: their gradients
-        # would add up for ever, and be read as noise.
-        for parameter in self._others:
-            parameter.grad = None
+        self.empty_others()
         self._is_open = True
         if self._times and self.noise is not None:
             self.noise.discard()
         self._times += 1
+
+    def empty_others(self) -> None:
+        """Empty the gradients of parameters that this optimizer does not have.
+
+        They would add up for ever, and be read as noise.
+        """
+        for parameter in self._others:
+            parameter.grad = None
 
     def shares(self, batch: UpdateBatch) -> list[float]:
         """Return the factor of each pass's mean loss.

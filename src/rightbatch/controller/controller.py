@@ -34,7 +34,6 @@ from rightbatch.sampler import Stream, UpdateBatch
 from rightbatch.simulation import Trace
 
 _WHO = "BatchSizeController"
-_SKIPPED = "no step: the scaled gradient was not finite"
 
 
 class BatchSizeController:
@@ -382,7 +381,8 @@ class BatchSizeController:
         self._pending = Update(self._gradient, batch, self._finish)
         return self._pending
 
-    def _next_batch(self, end: float) -> UpdateBatch | None:
+    def _decide(self) -> int:
+        """Return the batch size to serve next, as the policy wants it."""
         memory, replicas = self._memory, self._sharing.num_replicas
         seen = self._observer.observe(memory, self._state, replicas)
         decision, self._state = ask(self._policy, self._state, seen)
@@ -394,12 +394,15 @@ class BatchSizeController:
         if decision.batch_size != self._wish:
             self._wish = decision.batch_size
             self._served = self._stream.served(self._wish)
-        if self._stream.begins_at(self._served) >= end:
+        return self._served
+
+    def _next_batch(self, end: float) -> UpdateBatch | None:
+        size, units = self._decide(), 1
+        if self._stream.begins_at(size) >= end:
             return None  # the rest of the epoch is too little for a batch that grew
-        units = 1
         if self._noise is not None:
-            units = self._noise.units_of(self._served, self._stream.micro_batch_size)
-        return self._stream.next(self._served, min_units=units)
+            units = self._noise.units_of(size, self._stream.micro_batch_size)
+        return self._stream.next(size, min_units=units)
 
     def _finish(self, update: Update, closure: Callable[[], Tensor] | None) -> None:
         """Make the step of an update, and write down what it was."""
@@ -413,19 +416,27 @@ class BatchSizeController:
             closure = self._watched(update, closure, losses)
         taken = self._stepper.step(size, noise_scale, factor, closure)
         self._pending = None
+        self._note(update.batch, losses[0] if losses else math.nan, taken)
+        if taken.is_made:
+            self._stepper.advance(size, noise_scale)
+        if self._rescue is not None and self._rescue.is_due(self.step):
+            self._rescue.keep(self.state_dict())
+
+    def _note(self, batch: UpdateBatch, loss: float, taken: StepTaken) -> None:
+        """Write down what an update was."""
         memory = self._memory
         memory.step += 1
-        memory.batch_size, memory.lr = size, taken.lr
-        memory.batch_loss = losses[0] if losses else math.nan
-        memory.batch_grad_sq_norm = taken.grad_sq_norm
+        memory.batch_size, memory.lr = batch.num_examples, taken.lr
+        memory.batch_loss, memory.batch_grad_sq_norm = loss, taken.grad_sq_norm
         memory.tokens += self._gradient.tokens
         begin, evaluated = self._lap
         memory.seconds += perf_counter() - begin - (self._observer.seconds - evaluated)
-        self.records.append(self._record(update.batch, taken))
-        if taken.is_made:
-            self._stepper.advance(size, noise_scale)
-        if self._rescue is not None and self._rescue.is_due(memory.step):
-            self._rescue.keep(self.state_dict())
+        factor = self._decision.lr_factor * self._follower.last_factor
+        self.records.append(
+            self._observer.record(
+                memory, batch, self._decision, lr_factor=factor, is_made=taken.is_made
+            )
+        )
 
     def _watched(
         self, update: Update, closure: Callable[[], Tensor], losses: list[float]
@@ -465,34 +476,4 @@ class BatchSizeController:
             f"{_WHO}: training is lost at update {step}: a loss of {loss:g} at batch "
             f"size {size}, last lr {lr:g}; {said}.",
             "use a smaller learning rate",
-        )
-
-    def _record(self, batch: UpdateBatch, taken: StepTaken) -> UpdateRecord:
-        memory, stream, noise = self._memory, self._stream, self._noise
-        interval = None if noise is None else noise.interval
-        moments = None if noise is None else noise.moments
-        passes = batch.passes
-        return UpdateRecord(
-            step=memory.step,
-            examples=stream.taken,
-            batch_size=memory.batch_size,
-            micro_batch_size=passes[0].num_examples,
-            accumulation_steps=len(passes),
-            num_replicas=self._sharing.num_replicas,
-            lr=memory.lr or 0.0,
-            loss=memory.batch_loss or 0.0,
-            reason=self._decision.reason if taken.is_made else _SKIPPED,
-            seconds=memory.seconds,
-            wish=self._decision.batch_size,
-            lr_factor=self._decision.lr_factor * self._follower.last_factor,
-            epoch=stream.epoch if stream.dataset_size else None,
-            tokens=memory.tokens or None,
-            noise_scale=interval and interval.value,
-            noise_scale_low=interval and interval.low,
-            noise_scale_high=interval and interval.high,
-            grad_sq_norm=moments and moments.grad_sq_norm,
-            grad_variance=moments and moments.grad_variance,
-            batch_grad_sq_norm=memory.batch_grad_sq_norm,
-            inner_product_variance=memory.inner_product_variance,
-            eval_loss=self._observer.eval_loss,
         )

@@ -4,10 +4,13 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
+from rightbatch.controller.record import UpdateRecord
 from rightbatch.controller.sensing import NoiseSensor, Sensing
 from rightbatch.errors import InputError
-from rightbatch.policies import Observation, Policy, needs_now
-from rightbatch.sampler import Stream
+from rightbatch.policies import Decision, Observation, Policy, needs_now
+from rightbatch.sampler import Stream, UpdateBatch
+
+_SKIPPED = "no step: the scaled gradient was not finite"
 
 
 @dataclass(slots=True)
@@ -73,6 +76,52 @@ class Observer:
         costly = needs_now(self._policy, state, seen) & _COSTLY
         return (
             self._with(memory, num_replicas, self._cheap | costly) if costly else seen
+        )
+
+    def record(
+        self,
+        memory: Memory,
+        batch: UpdateBatch,
+        decision: Decision,
+        *,
+        lr_factor: float,
+        is_made: bool,
+    ) -> UpdateRecord:
+        """Return the row of an update that is done.
+
+        Args:
+            memory: Of it.
+            batch: Its examples.
+            decision: Why so many.
+            lr_factor: On the rate that the user's own schedule had.
+            is_made: False where mixed precision left the step out.
+        """
+        stream, noise, passes = self._stream, self._noise, batch.passes
+        interval = None if noise is None else noise.interval
+        moments = None if noise is None else noise.moments
+        return UpdateRecord(
+            step=memory.step,
+            examples=stream.taken,
+            batch_size=memory.batch_size,
+            micro_batch_size=passes[0].num_examples,
+            accumulation_steps=len(passes),
+            num_replicas=stream.num_replicas,
+            lr=memory.lr or 0.0,
+            loss=memory.batch_loss or 0.0,
+            reason=decision.reason if is_made else _SKIPPED,
+            seconds=memory.seconds,
+            wish=decision.batch_size,
+            lr_factor=lr_factor,
+            epoch=stream.epoch if stream.dataset_size else None,
+            tokens=memory.tokens or None,
+            noise_scale=interval and interval.value,
+            noise_scale_low=interval and interval.low,
+            noise_scale_high=interval and interval.high,
+            grad_sq_norm=moments and moments.grad_sq_norm,
+            grad_variance=moments and moments.grad_variance,
+            batch_grad_sq_norm=memory.batch_grad_sq_norm,
+            inner_product_variance=memory.inner_product_variance,
+            eval_loss=self.eval_loss,
         )
 
     def _with(

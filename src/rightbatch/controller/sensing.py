@@ -128,6 +128,8 @@ class NoiseSensor:
         self._reading: NoiseReading | None = None
         self._horizon: float | None = None
         self._is_read = True
+        # False in a loop whose forward passes are what they are.
+        self.cuts_passes = True
         source = "units" if sensing.noise == "units" else "examples"
         if self._may_change and replicas_of(model).num > 1:
             source = "units"
@@ -159,7 +161,7 @@ class NoiseSensor:
         least, most = 1, batch_size
         if self._source == "units":
             least = self._sensing.min_units
-            if self._mixes_examples():
+            if not self.cuts_passes or self._mixes_examples():
                 # Smaller passes would be normalized over fewer examples.
                 most = batch_size // micro_batch_size
         self._is_read = most >= 2

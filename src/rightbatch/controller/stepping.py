@@ -97,6 +97,10 @@ class Stepper:
         if self.clock is not None:
             self.clock.advance(self._follower.progress(batch_size, noise_scale))
 
+    def measured(self) -> float | None:
+        """Return the squared norm of the gradient as it is, where somebody looks."""
+        return self._clipped(None) if self._wants_norm else None
+
     def _asking_again(self, closure: Callable[[], Tensor]) -> float | None:
         """Step an optimizer that evaluates the loss itself; clipped every time.
 

@@ -1,6 +1,7 @@
 """A stream of examples cut into batches; its position is counted in examples."""
 
 from rightbatch.sampler.contract import Stream
+from rightbatch.sampler.counted import CountedStream
 from rightbatch.sampler.examples import ExampleStream, chunks, whole
 from rightbatch.sampler.iterable import IterableStream
 from rightbatch.sampler.loading import Loading
@@ -8,6 +9,7 @@ from rightbatch.sampler.micro_batches import MicroBatchStream
 from rightbatch.sampler.update_batch import ForwardPass, UpdateBatch
 
 __all__ = [
+    "CountedStream",
     "ExampleStream",
     "ForwardPass",
     "IterableStream",
