@@ -1,0 +1,180 @@
+"""Where an estimator's gradients come from: this process, or whoever it asks."""
+
+from typing import Any, Protocol
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from rightbatch.batch_norm import batch_normalizations
+from rightbatch.controller import Update
+from rightbatch.sampler import Loading, MicroBatchStream, Stream
+from rightbatch.sampler.micro_batches import Tail
+from rightbatch.training import accumulate
+
+# Examples of one forward pass at most: past it a pass gains no speed, only memory.
+LARGEST_PASS = 2048
+
+
+class BatchLoss(Protocol):
+    """The loss of one forward pass; it can be pickled, and holds no data.
+
+    Its ``mean()`` is what the pass is worth: the mean of its examples' losses, weighted
+    where the batch's last column is weights.
+    """
+
+    def __call__(self, module: nn.Module, batch: Any) -> Tensor:
+        """Return the loss of each example, shape (b,), or their mean, shape ()."""
+        ...
+
+
+class GradientSource(Protocol):
+    """Serves the examples of updates, and adds up their gradients in the module.
+
+    :class:`LocalGradients` is the one without a client. The other is made as
+    ``DaskGradients(client, workers, module=..., loss=..., dataset=...,
+    micro_batch_size=..., seed=...)`` with
+
+    * ``module``: the one that is trained, on this process's device, in training mode;
+      the optimizer of this process changes it between two updates;
+    * ``loss``: a :class:`BatchLoss`;
+    * ``dataset``: a ``TensorDataset``, or a map-style data set, of (x, y) or of
+      (x, y, weight);
+    * ``micro_batch_size``: examples of the least forward pass;
+    * ``seed``: of the order of the examples and, by :func:`seed_pass`, of the random
+      layers in each pass.
+    """
+
+    def stream(self) -> Stream:
+        """Return a stream at its beginning, with :func:`tail_of` the module.
+
+        Its state is as :class:`MicroBatchStream`'s, so that a run can go on.
+        """
+        ...
+
+    def accumulate(self, update: Update) -> None:
+        """Go over the passes of an update, calling ``update.backward`` for each."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+class LocalGradients:
+    """Gradients of the module in this process.
+
+    Args:
+        module: Trained, in training mode.
+        loss: Of a forward pass.
+        dataset: Map-style, of (x, y) or (x, y, weight).
+        micro_batch_size: Examples of the least forward pass.
+        seed: Of the order and of random layers.
+        device: Where the module is.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> source = LocalGradients(
+        ...     nn.Linear(2, 1),
+        ...     lambda module, batch: module(batch[0]).squeeze(1),
+        ...     TensorDataset(torch.zeros(6, 2), torch.zeros(6)),
+        ...     micro_batch_size=4,
+        ...     seed=0,
+        ... )
+        >>> source.stream().served(100)
+        4
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: BatchLoss,
+        dataset: Dataset[Any],
+        *,
+        micro_batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._module, self._loss, self._dataset = module, loss, dataset
+        self._micro_batch_size, self._seed = micro_batch_size, seed
+        self._device = torch.device(device)
+
+    def stream(self) -> MicroBatchStream:
+        """Return a stream of the data, at its beginning."""
+        loading = Loading(
+            device=self._device,
+            largest_pass=max(LARGEST_PASS, self._micro_batch_size),
+            # One process trains alone, whatever group it may be a member of.
+            rank=0,
+            num_replicas=1,
+        )
+        return MicroBatchStream(
+            self._dataset,
+            self._micro_batch_size,
+            seed=self._seed,
+            tail=tail_of(self._module),
+            loading=loading,
+        )
+
+    def accumulate(self, update: Update) -> None:
+        """Go over the passes of an update, in smaller ones where memory runs out."""
+        place = 0
+
+        def loss_of(module: nn.Module, batch: Any) -> Tensor:
+            nonlocal place
+            seed_pass(self._seed, update.batch.first_example, place, self._device)
+            place += 1
+            return self._loss(module, batch)
+
+        accumulate(update, self._module, loss_of)
+
+    def close(self) -> None:
+        """Nothing was taken."""
+
+
+def seed_pass(
+    seed: int, first_example: int, place: int, device: torch.device | str = "cpu"
+) -> None:
+    """Seed torch for the random layers of a forward pass, whoever computes it.
+
+    Dropout then falls on the same units in one process, on several, and in a run that
+    goes on. The generator of the process is changed: put it back afterwards.
+
+    Args:
+        seed: Of the run.
+        first_example: Position of the update's first example, as
+            ``update.batch.first_example`` has it.
+        place: Number of the pass within its update, from 0.
+        device: Where the module is.
+
+    Example:
+        >>> with torch.random.fork_rng(devices=[]):
+        ...     seed_pass(0, 64, 1)
+        ...     first = torch.rand(())
+        ...     seed_pass(0, 64, 1)
+        ...     bool(first == torch.rand(()))
+        True
+    """
+    # The generator takes 32 bits: they are mixed here, as near seeds are alike there.
+    word = crc32(f"{seed} {first_example} {place}".encode())
+    torch.default_generator.manual_seed(word)
+    if torch.device(device).type != "cpu":
+        torch.manual_seed(word)
+
+
+def tail_of(module: nn.Module) -> Tail:
+    """Return what a stream does where an epoch ends inside a batch.
+
+    The batch has what is left ("short"), so that an epoch is each example once; but
+    batch normalization cannot train on a single example, and its batches go on in the
+    next epoch ("carry").
+
+    Args:
+        module: Trained.
+
+    Example:
+        >>> tail_of(nn.Linear(2, 2)), tail_of(nn.BatchNorm1d(2))
+        ('short', 'carry')
+    """
+    return "carry" if batch_normalizations(module) else "short"
