@@ -43,6 +43,7 @@ class _Window:
     grad_sq_norm: float | None = None
     noise_scale: float | None = None
     step: AbstractContextManager[float] | None = None
+    is_restored: bool = False
     lr: float = 0.0
 
 
@@ -248,6 +249,41 @@ class HostedController(BatchSizeController):
             self._complete(window, grad_scale)
         return is_last
 
+    def withdraw(self, *, grad_scale: float = 1.0, is_last: bool = False) -> bool:
+        """Take back the micro-batch that was entered: the loop left its loss out.
+
+        The update is the mean over the others; where there are none, it is forgotten.
+
+        Args:
+            grad_scale: What the gradient is larger by in mixed precision.
+            is_last: Whether the framework steps now.
+
+        Returns:
+            Whether the gradient is complete.
+        """
+        window = self._opened("withdraw")
+        window.passes.pop()
+        window.weights.pop()
+        if window.block is not None:
+            window.block.__exit__(InputError, None, None)
+            window.block = None
+        if self._noise is not None:
+            self._noise.leave_out()
+        if is_last and window.passes:
+            self._complete(window, grad_scale)
+        elif is_last:
+            self.discard()
+        return is_last and bool(window.passes)
+
+    def excuse(self, seconds: float) -> None:
+        """Count some time of the update under way as none of training's.
+
+        Args:
+            seconds: Of a validation in its midst, say.
+        """
+        begin, evaluated = self._lap
+        self._lap = (begin + seconds, evaluated)
+
     def before_step(self) -> float:
         """Let learning rate and kin follow the batch, until :meth:`after_step`.
 
@@ -255,13 +291,21 @@ class HostedController(BatchSizeController):
             The learning rate of the first group.
         """
         window = self._opened("before_step")
-        if window.step is None:
+        if window.step is None and not window.is_restored:
             factor = self._decision.lr_factor
             window.step = self._follower.applied(
                 window.size, window.noise_scale, factor
             )
             window.lr = window.step.__enter__()
         return window.lr
+
+    def put_back(self) -> None:
+        """Put the optimizer's settings back, where that cannot wait for after_step.
+
+        A framework that steps its schedules by itself must find the user's own rates.
+        """
+        if self._window is not None:
+            self._restore(self._window)
 
     def after_step(self, *, is_made: bool = True) -> UpdateRecord:
         """Put the optimizer's settings back, and write down what the update was.
@@ -342,7 +386,7 @@ class HostedController(BatchSizeController):
     def _restore(self, window: _Window) -> None:
         if window.step is not None:
             window.step.__exit__(None, None, None)
-            window.step = None
+            window.step, window.is_restored = None, True
 
     def _complete(self, window: _Window, grad_scale: float) -> None:
         """Make the gradient the mean over what came, and have it read.

@@ -216,6 +216,10 @@ class NoiseSensor:
         if was_read:
             self._read(examples, examples_so_far)
 
+    def leave_out(self) -> None:
+        """Leave the update under way unread; the next one is read."""
+        self._is_read = False
+
     def discard(self) -> None:
         """Forget the update under way."""
         self._meter.discard()
