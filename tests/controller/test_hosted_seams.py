@@ -47,7 +47,7 @@ def test_an_update_is_the_mean_over_the_micro_batches_that_were_not_withdrawn(
     for place in range(3):
         if place == left_out:
             controller.enter(4)
-            complete.append(controller.withdraw(is_last=place == 2))
+            complete.append(controller.withdraw())
         else:
             complete.append(backward(controller, place))
     assert complete == [False, False, True]
@@ -67,9 +67,9 @@ def test_an_update_is_the_mean_over_the_micro_batches_that_were_not_withdrawn(
 
 def test_an_update_with_nothing_left_is_forgotten():
     controller, _ = hosted()
-    for place in range(controller.begin()):
+    for _ in range(controller.begin()):
         controller.enter(4)
-        assert not controller.withdraw(is_last=place == 2)
+        assert not controller.withdraw()
     assert not controller.is_open
     assert (controller.step, controller.examples) == (0, 0)
 

@@ -36,6 +36,7 @@ class _Window:
     passes: list[ForwardPass] = field(default_factory=list[ForwardPass])
     weights: list[float] = field(default_factory=list[float])
     losses: list[Any] = field(default_factory=list[Any])
+    withdrawn: int = 0
     share: float = 1.0
     block: AbstractContextManager[Any] | None = None
     size: int = 0
@@ -45,6 +46,11 @@ class _Window:
     step: AbstractContextManager[float] | None = None
     is_restored: bool = False
     lr: float = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many micro-batches came as were expected."""
+        return len(self.passes) + self.withdrawn == len(self.batch.passes)
 
 
 class HostedController(BatchSizeController):
@@ -244,19 +250,19 @@ class HostedController(BatchSizeController):
         # Nothing of a micro-batch is kept beyond it.
         window.passes[-1] = replace(window.passes[-1], batch=None)
         if is_last is None:
-            is_last = len(window.passes) == len(window.batch.passes)
+            is_last = window.is_full
         if is_last:
             self._complete(window, grad_scale)
         return is_last
 
-    def withdraw(self, *, grad_scale: float = 1.0, is_last: bool = False) -> bool:
+    def withdraw(self, *, grad_scale: float = 1.0, is_last: bool | None = None) -> bool:
         """Take back the micro-batch that was entered: the loop left its loss out.
 
         The update is the mean over the others; where there are none, it is forgotten.
 
         Args:
             grad_scale: What the gradient is larger by in mixed precision.
-            is_last: Whether the framework steps now.
+            is_last: As for :meth:`leave`.
 
         Returns:
             Whether the gradient is complete.
@@ -264,11 +270,14 @@ class HostedController(BatchSizeController):
         window = self._opened("withdraw")
         window.passes.pop()
         window.weights.pop()
+        window.withdrawn += 1
         if window.block is not None:
             window.block.__exit__(InputError, None, None)
             window.block = None
         if self._noise is not None:
             self._noise.leave_out()
+        if is_last is None:
+            is_last = window.is_full
         if is_last and window.passes:
             self._complete(window, grad_scale)
         elif is_last:
