@@ -71,6 +71,26 @@ class StoreIdentity:
     workload: str
     fingerprint: Mapping[str, str | int]
 
+    def differences(self, other: "StoreIdentity", word: str) -> str:
+        """Return in what two workloads of a name differ; empty where in nothing.
+
+        Args:
+            other: What this is held against.
+            word: Said before its values.
+
+        Example:
+            >>> one = StoreIdentity(workload="mine", fingerprint={"parameters": 10})
+            >>> other = StoreIdentity(workload="mine", fingerprint={"parameters": 12})
+            >>> one.differences(other, "now")
+            'parameters 10, now 12'
+        """
+        mine, others = self.fingerprint, other.fingerprint
+        return "; ".join(
+            f"{key} {mine.get(key)!r}, {word} {others.get(key)!r}"
+            for key in sorted({*mine, *others})
+            if mine.get(key) != others.get(key)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTiming:
@@ -442,15 +462,9 @@ def _check_same(path: Path, found: StoreIdentity, wanted: StoreIdentity) -> None
             f"not to {wanted.workload!r}.",
             way_out,
         )
-    keys = sorted({*found.fingerprint, *wanted.fingerprint})
-    differences = [
-        f"{key} {found.fingerprint.get(key)!r}, now {wanted.fingerprint.get(key)!r}"
-        for key in keys
-        if found.fingerprint.get(key) != wanted.fingerprint.get(key)
-    ]
+    differences = found.differences(wanted, "now")
     if differences:
         raise StoreMismatchError(
-            f"store {path} belongs to another {wanted.workload!r}: "
-            f"{'; '.join(differences)}.",
+            f"store {path} belongs to another {wanted.workload!r}: {differences}.",
             way_out,
         )

@@ -5,7 +5,6 @@ The unit of work is a batch size and a seed: its learning rates race each other
 each; the outcome does not depend on how many there are.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +15,10 @@ from typing import cast
 import torch
 
 from rightbatch._checks import positive_array, positive_integer
-from rightbatch.errors import InputError
+from rightbatch.errors import InputError, WorkloadError
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
+from rightbatch.experiments.identity import identify
 from rightbatch.experiments.race import MIN_CAP_FACTOR, Resumed, race
 from rightbatch.experiments.record import Run
 from rightbatch.experiments.run import (
@@ -27,8 +27,8 @@ from rightbatch.experiments.run import (
     default_budget,
     default_crossing,
 )
-from rightbatch.experiments.store import RunStore
-from rightbatch.experiments.workers import run_in_processes
+from rightbatch.experiments.store import RunStore, StoreIdentity
+from rightbatch.experiments.workers import Workers, num_cores, run_in_processes
 from rightbatch.workload import Workload, load_workload
 
 CAP_FACTOR = 2.5
@@ -127,7 +127,7 @@ def sweep(
     workload: Workload | str,
     settings: SweepSettings,
     *,
-    processes: int | None = None,
+    processes: int | Workers | None = None,
     data_dir: Path | None = None,
     store: RunStore | None = None,
     resume: bool = False,
@@ -140,7 +140,8 @@ def sweep(
             workload itself, which is run in this process.
         settings: The grid, targets and budgets.
         processes: How many, with one thread each; as many as there are cores when
-            None. With 1, all is done in this process.
+            None. With 1, all is done in this process. Or workers that are elsewhere:
+            :class:`rightbatch.experiments.dask_workers.DaskWorkers`.
         data_dir: Where a workload given by name looks for its data.
         store: Takes each run as it ends; begins a session if none was.
         resume: Take runs that the store has, and go on with its latest session.
@@ -150,7 +151,8 @@ def sweep(
         One run per batch size, learning rate and seed, sorted so.
 
     Raises:
-        InputError: A setting is out of range.
+        InputError: A setting is out of range, or a workload that has no name would
+            have to be found by workers elsewhere.
         WorkloadFailedError: The workload's own code raised.
         StoreError: The store cannot be written.
         RightbatchError: A worker process was killed.
@@ -170,14 +172,7 @@ def sweep(
     if store is not None and store.session is None:
         store.begin(resume=resume)
     chains = _chains(settings, store if resume else None)
-    wanted = _default_processes() if processes is None else processes
-    wanted = min(positive_integer("sweep", "processes", wanted), len(chains))
-    if spec is None or wanted == 1:
-        outcomes = _in_this_process(workload, settings, chains)
-    else:
-        outcomes = run_in_processes(
-            _prepare, (spec, data_dir, settings), chains, wanted
-        )
+    outcomes = _outcomes(workload, spec, data_dir, settings, chains, processes)
     total = len(chains) * len(settings.lrs or ())
     runs: list[Run] = []
     # Closed at once on an error or Ctrl-C here, and with it the workers.
@@ -209,6 +204,38 @@ def auto_batch_sizes(num_examples: int) -> tuple[int, ...]:
     return tuple(size for size in powers if smallest <= size <= num_examples)
 
 
+def _outcomes(
+    workload: Workload,
+    spec: str | None,
+    data_dir: Path | None,
+    settings: SweepSettings,
+    chains: list[Chain],
+    processes: int | Workers | None,
+) -> Generator[tuple[Run, bool]]:
+    if isinstance(processes, Workers):
+        if spec is None:
+            raise InputError(
+                "sweep: `workload` must be a name where other workers look it up, got "
+                f"a Workload, {workload.name}.",
+                "write module:function or path/file.py:function",
+            )
+        arguments = (*_anywhere(spec, data_dir), settings, identify(workload))
+        return processes.run(_prepare_elsewhere, arguments, chains)
+    wanted = num_cores() if processes is None else processes
+    wanted = min(positive_integer("sweep", "processes", wanted), len(chains))
+    if spec is None or wanted == 1:
+        return _in_this_process(workload, settings, chains)
+    return run_in_processes(_prepare, (spec, data_dir, settings), chains, wanted)
+
+
+def _anywhere(spec: str, data_dir: Path | None) -> tuple[str, Path | None]:
+    """Return the names of a workload and of its data for who is in another folder."""
+    place, colon, attribute = spec.rpartition(":")
+    if colon and Path(place).is_file():
+        spec = f"{Path(place).absolute()}:{attribute}"
+    return spec, None if data_dir is None else data_dir.absolute()
+
+
 def _chains(settings: SweepSettings, store: RunStore | None) -> list[Chain]:
     stored: dict[tuple[int, int], dict[float, tuple[Run, ...]]] = {}
     for run in store.runs() if store is not None else ():
@@ -238,12 +265,34 @@ def _prepare(
     return partial(_run_chain, workload, Evaluation(workload), settings)
 
 
+def _prepare_elsewhere(
+    spec: str, data_dir: Path | None, settings: SweepSettings, identity: StoreIdentity
+) -> Callable[[Chain], Iterator[tuple[Run, bool]]]:
+    workload = load_workload(spec, data_dir)
+    # Another file of that name, or other data, would give runs of something else.
+    found = identify(workload)
+    if differences := found.differences(identity, "where the sweep began"):
+        raise WorkloadError(f"workload {spec!r} is another one: {differences}.")
+    with _one_thread():
+        evaluation = Evaluation(workload)
+
+    def run(chain: Chain) -> Iterator[tuple[Run, bool]]:
+        # The thread that a chain is given need not be the one that made this.
+        return _in_this_process(workload, settings, [chain], evaluation)
+
+    return run
+
+
 def _in_this_process(
-    workload: Workload, settings: SweepSettings, chains: Iterable[Chain]
+    workload: Workload,
+    settings: SweepSettings,
+    chains: Iterable[Chain],
+    evaluation: Evaluation | None = None,
 ) -> Generator[tuple[Run, bool]]:
     # The order of floating-point sums, hence the answer, depends on the threads.
     with _one_thread():
-        evaluation = Evaluation(workload)
+        if evaluation is None:
+            evaluation = Evaluation(workload)
         for chain in chains:
             yield from _run_chain(workload, evaluation, settings, chain)
 
@@ -284,12 +333,6 @@ def _one_thread() -> Generator[None]:
 
 def _num_examples(workload: Workload) -> int:
     return len(cast(Sized, workload.train))
-
-
-def _default_processes() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _set(settings: SweepSettings, **values: Iterable[float]) -> None:

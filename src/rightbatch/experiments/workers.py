@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rightbatch.errors import RightbatchError
 
@@ -25,6 +25,26 @@ Result = TypeVar("Result")
 Work = Callable[[Job], Iterable[Result]]
 
 GRACE_SECONDS = 5.0
+
+
+@runtime_checkable
+class Workers(Protocol):
+    """Where jobs are done elsewhere than in processes of our own."""
+
+    def run(
+        self,
+        prepare: Callable[..., Work[Job, Result]],
+        arguments: tuple[Any, ...],
+        jobs: Iterable[Job],
+    ) -> Generator[Result]:
+        """Yield what the jobs yield, as :func:`run_in_processes` does.
+
+        Args:
+            prepare: As there; called once on each worker.
+            arguments: For `prepare`.
+            jobs: Begun in this order.
+        """
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +96,30 @@ def run_in_processes(
             worker.process.close()
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def interrupts_held() -> Generator[None]:
+    """Start processes in this block that Ctrl-C does not reach.
+
+    Yields:
+        Nothing; a Ctrl-C meanwhile comes after the block.
+    """
+    # A process inherits what is blocked, so Ctrl-C cannot hit one while it starts.
+    # The tracker, if it had yet to be started, would unblock it in between.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(
     prepare: Callable[..., Work[Job, Result]], arguments: tuple[Any, ...]
 ) -> _Worker:
@@ -85,22 +129,10 @@ def _start(
     process = context.Process(
         target=_serve, args=(theirs, prepare, arguments), daemon=True
     )
-    with _interrupts_held():
+    with interrupts_held():
         process.start()
     theirs.close()
     return _Worker(process=process, connection=ours)
-
-
-@contextmanager
-def _interrupts_held() -> Generator[None]:
-    # A process inherits what is blocked, so Ctrl-C cannot hit one while it starts.
-    # The tracker, if it had yet to be started, would unblock it in between.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _give(worker: _Worker, waiting: deque[Any]) -> None:

@@ -1,0 +1,477 @@
+"""Work spread over the workers of a Dask cluster, which may come and go meanwhile.
+
+What :func:`rightbatch.experiments.workers.run_in_processes` does on one machine: jobs
+are begun in order, their results arrive here as each job ends, and only here is
+anything written. A job whose worker dies is done again by another one.
+"""
+
+import logging
+import os
+import pickle
+import sys
+import threading
+import time
+import traceback
+import uuid
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, NoReturn
+
+from rightbatch._checks import positive_integer
+from rightbatch.errors import InputError, InterruptedRunError, RightbatchError
+from rightbatch.experiments.workers import Result, Work, interrupts_held, num_cores
+
+try:
+    from distributed import Client, LocalCluster, WorkerPlugin, get_worker
+except ImportError as error:
+    raise InputError(
+        "Dask is not installed.", "pip install 'rightbatch[dask]'"
+    ) from error
+
+PATIENCE_SECONDS = 60.0
+CONNECT_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+# One under way and one that waits: an adaptive cluster sees that there is more to do,
+# and a worker that dies is held against two jobs, not against all that is left.
+JOBS_PER_WORKER = 2
+# Of each worker there is one: torch's generators and threads are the process's.
+RESOURCE = "rightbatch"
+
+Told = Callable[[str], Any]
+
+
+class DaskWorkers:
+    """The workers that a Dask client has, for :func:`rightbatch.experiments.sweep`.
+
+    .. code-block:: python
+
+        with Client("tcp://10.0.0.1:8786") as client:
+            sweep("digits-mlp", settings, processes=DaskWorkers(client), store=store)
+
+    Each does one job at a time, however many threads it has. rightbatch must be
+    installed on the scheduler and the workers, torch and it in the versions of here.
+
+    Args:
+        client: Connected, and not of an asynchronous program.
+        patience_seconds: How long to wait where there is no worker.
+        on_wait: Told when it comes to that, in a sentence.
+
+    Raises:
+        InputError: The client is closed or asynchronous.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        on_wait: Told | None = None,
+    ) -> None:
+        self._client, self._patience, self._on_wait = client, patience_seconds, on_wait
+        self._check_open()
+
+    def run(
+        self,
+        prepare: Callable[..., Work[Any, Result]],
+        arguments: tuple[Any, ...],
+        jobs: Iterable[Any],
+    ) -> Generator[Result]:
+        """Yield what the jobs yield, of each job when all of it is done.
+
+        Args:
+            prepare: ``prepare(*arguments)``, called once on each worker, returns the
+                function that does a job; importable by name there.
+            arguments: For `prepare`; all that passes is pickled.
+            jobs: Begun in this order.
+
+        Yields:
+            The results of the jobs; on Ctrl-C those of the jobs that were done.
+
+        Raises:
+            InputError: The client is closed, or versions differ on a worker.
+            RightbatchError: A job failed, its workers died again and again, or there
+                are no workers any more; what was under way is called off.
+            KeyboardInterrupt: Ctrl-C, after that.
+        """
+        self._check_open()
+        with _sent(self._client, _Doing(prepare, arguments)) as name:
+            going = _Going(self._client, name, jobs)
+            try:
+                yield from self._results(going)
+            except KeyboardInterrupt:
+                yield from going.arrived()
+                raise
+            finally:
+                going.cancel()
+
+    def _results(self, going: "_Going") -> Iterator[Any]:
+        seen, told = time.monotonic(), False
+        going.top_up(self._count())
+        while going.jobs:
+            done = going.next(LOOK_SECONDS)
+            if done is not None:
+                yield from done
+            workers = self._count()
+            going.top_up(workers)
+            if workers:
+                seen, told = time.monotonic(), False
+                continue
+            if not told and self._on_wait is not None:
+                self._on_wait(
+                    "the Dask scheduler has no workers; waiting "
+                    f"{self._patience:g} s for one ..."
+                )
+            told = True
+            if time.monotonic() - seen > self._patience:
+                raise RightbatchError(
+                    f"the Dask scheduler had no workers for {self._patience:g} s.",
+                    "start some: dask worker ADDRESS; what is finished is kept",
+                )
+
+    def _count(self) -> int:
+        workers = self._client.scheduler_info()["workers"].values()
+        return sum(RESOURCE in one.get("resources", {}) for one in workers)
+
+    def _check_open(self) -> None:
+        if getattr(self._client, "asynchronous", False):
+            raise InputError(
+                "DaskWorkers: `client` must not be asynchronous.",
+                "make it with asynchronous=False, outside of a coroutine",
+            )
+        status = getattr(self._client, "status", None)
+        if status != "running":
+            raise InputError(
+                "DaskWorkers: `client` must be a connected Dask client, got one that "
+                f"is {status or type(self._client).__name__}.",
+                "make another one",
+            )
+
+
+@contextmanager
+def dask_workers(
+    place: str,
+    *,
+    processes: int | None = None,
+    on_wait: Told | None = None,
+) -> Generator[DaskWorkers]:
+    """Connect to a Dask cluster for the length of a block, Dask's own log kept still.
+
+    Args:
+        place: ``local`` for a cluster of processes on this machine, which ends with
+            the block; or a scheduler's address, ``tcp://host:port``.
+        processes: Of a local cluster, one thread each; one per core when None.
+        on_wait: As :class:`DaskWorkers` has it.
+
+    Yields:
+        The workers.
+
+    Raises:
+        InputError: No scheduler answers there, or it is no address.
+    """
+    if place != "local" and "://" not in place:
+        raise InputError(
+            f"--dask must be local or a scheduler's address, got {place!r}.",
+            "write tcp://host:port",
+        )
+    if place != "local" and processes is not None:
+        raise InputError(
+            "--processes goes with --dask local: a scheduler's workers are as many as "
+            "there are.",
+            "leave it out",
+        )
+    with _quiet_dask():
+        connected = _local(processes) if place == "local" else _connected(place)
+        with connected as client:
+            yield DaskWorkers(
+                client, patience_seconds=PATIENCE_SECONDS, on_wait=on_wait
+            )
+
+
+@contextmanager
+def _local(processes: int | None) -> Generator[Any]:
+    number = num_cores() if processes is None else processes
+    positive_integer("sweep", "processes", number)
+    make: Any = LocalCluster
+    # Its processes inherit that Ctrl-C is blocked: this process answers it for all.
+    with interrupts_held():
+        cluster = make(
+            n_workers=number,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            # As without Dask, memory is the system's affair.
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+    with cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@contextmanager
+def _connected(address: str) -> Generator[Any]:
+    try:
+        with warnings.catch_warnings():
+            # What must agree is compared by us, and named.
+            warnings.simplefilter("ignore")
+            client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"no Dask scheduler answers at {address}: {reason}",
+            "is it running? start one: dask scheduler",
+        ) from error
+    with client:
+        yield client
+
+
+@contextmanager
+def _quiet_dask() -> Generator[None]:
+    """Keep Dask's log still in this process: what matters is said by our errors."""
+    handlers = logging.getLogger("distributed").handlers
+    before = [(handler, handler.level) for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in before:
+            handler.setLevel(level)
+
+
+# Here -------------------------------------------------------------------------------
+
+
+class _Going:
+    """The jobs of a run: those that wait, those handed out, those done."""
+
+    def __init__(self, client: Any, name: str, jobs: Iterable[Any]) -> None:
+        self._client, self._name = client, name
+        self._waiting = list(enumerate(jobs))[::-1]
+        self._futures: dict[str, Any] = {}
+        self._done: SimpleQueue[Any] = SimpleQueue()
+        self.jobs = {f"{name}-{place}": job for place, job in self._waiting}
+
+    def top_up(self, workers: int) -> None:
+        """Hand out what that many workers can have before them."""
+        most = JOBS_PER_WORKER * max(1, workers)
+        while self._waiting and len(self._futures) < most:
+            place, job = self._waiting.pop()
+            key = f"{self._name}-{place}"
+            # Pickled here: the scheduler need not know what it passes on.
+            future = self._client.submit(
+                _do,
+                self._name,
+                pickle.dumps(job),
+                key=key,
+                resources={RESOURCE: 1},
+                priority=-place,
+            )
+            self._futures[key] = future
+            future.add_done_callback(self._done.put)
+
+    def next(self, seconds: float) -> Iterator[Any] | None:
+        """Return the results of a job that is done; None where none was for a time."""
+        try:
+            future = self._done.get(timeout=seconds)
+        except Empty:
+            return None
+        return self._results_of(future)
+
+    def arrived(self) -> Iterator[Any]:
+        """Yield the results that are there, without waiting for any.
+
+        Yields:
+            Those of the jobs that are done and were not told of.
+        """
+        for future in list(self._futures.values()):
+            if future.status == "finished":
+                # Nothing is to be told of now but what was asked for: to stop.
+                with suppress(Exception):
+                    yield from future.result(timeout=CONNECT_SECONDS).results
+
+    def cancel(self) -> None:
+        """Call off what is not done."""
+        with suppress(Exception):
+            self._client.cancel(list(self._futures.values()))
+        self._futures.clear()
+
+    def _results_of(self, future: Any) -> Iterator[Any]:
+        job = self.jobs[future.key]
+        try:
+            outcome = future.result()
+        except CancelledError:
+            raise RightbatchError(
+                "the Dask scheduler is gone.", "what is finished is kept"
+            ) from None
+        except Exception as error:
+            _explain(error, job)
+        del self.jobs[future.key], self._futures[future.key]
+        yield from outcome.results
+        if outcome.error is not None:
+            raise outcome.error
+
+
+@contextmanager
+def _sent(client: Any, doing: "_Doing") -> Generator[str]:
+    """Have what does the jobs on every worker, those that come later included.
+
+    Yields:
+        The name it goes by there.
+
+    Raises:
+        RightbatchError: A worker cannot have it.
+    """
+    name = f"rightbatch-{uuid.uuid4().hex}"
+    try:
+        try:
+            client.register_plugin(doing, name=name)
+        except RightbatchError:
+            raise
+        except Exception as error:
+            _explain(error, "getting ready")
+        yield name
+    finally:
+        with suppress(Exception):
+            client.unregister_worker_plugin(name)
+
+
+def _explain(error: Exception, job: Any) -> NoReturn:
+    """Raise what an error of Dask's own means.
+
+    Raises:
+        RightbatchError: In our words.
+        InputError: If it is one that can be set right.
+    """
+    if type(error).__name__ == "KilledWorker":
+        raise RightbatchError(
+            f"Dask workers were killed again and again in the middle of {job}.",
+            "too little memory? try fewer workers on a machine, and resume",
+        ) from None
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    if isinstance(cause, ImportError):
+        raise InputError(
+            f"the Dask cluster cannot run it: {cause}.",
+            "install the rightbatch of here on the scheduler and on every worker",
+        ) from error
+    raise RightbatchError(
+        f"Dask failed in the middle of {job}: {type(error).__name__}: {error}"
+    ) from error
+
+
+# On a worker ------------------------------------------------------------------------
+
+# Workers may be threads of one process, which has one state of torch.
+_alone = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a job came to: an error is a value here, as Dask would log a raised one."""
+
+    results: list[Any]
+    error: RightbatchError | None = None
+
+
+class _Doing(WorkerPlugin):
+    """What a worker needs to do the jobs of one run."""
+
+    def __init__(
+        self, prepare: Callable[..., Work[Any, Any]], arguments: tuple[Any, ...]
+    ) -> None:
+        # Unpickled by the first job, not in the worker's event loop: it loads torch.
+        self._made_of = pickle.dumps((prepare, arguments))
+        self._versions, self._home = _compared_versions(), os.getpid()
+        self._address = ""
+        self._work: Work[Any, Any] | None = None
+        self.is_over = False
+
+    async def setup(self, worker: Any) -> None:
+        """Let one job at a time come.
+
+        Raises:
+            InputError: Versions differ from those of who sent this.
+        """
+        self._address = worker.address
+        found = _compared_versions()
+        differences = [
+            f"{name} {found[name]}, here {wanted}"
+            for name, wanted in self._versions.items()
+            if found[name] != wanted
+        ]
+        if differences:
+            raise InputError(
+                f"the Dask worker {self._address} has other versions than this "
+                f"process: {'; '.join(differences)}.",
+                "install the same ones",
+            )
+        await worker.set_resources(**{RESOURCE: 1})
+
+    def teardown(self, worker: Any) -> None:
+        """Let a job that is under way end soon."""
+        self.is_over = True
+
+    def do(self, payload: bytes) -> _Outcome:
+        """Return what a job came to."""
+        results: list[Any] = []
+        # In a process of its own; where the client's is this one, stdout is the user's.
+        apart = os.getpid() != self._home
+        try:
+            with _alone, redirect_stdout(sys.stderr) if apart else nullcontext():
+                work = self._prepared()
+                with self._stopped_when_over():
+                    for result in work(pickle.loads(payload)):
+                        results.append(result)
+        except RightbatchError as error:
+            return _Outcome(results, error)
+        except Exception:
+            said = f"the Dask worker {self._address} failed.\n{traceback.format_exc()}"
+            return _Outcome(results, RightbatchError(said))
+        return _Outcome(results)
+
+    def _prepared(self) -> Work[Any, Any]:
+        if self._work is None:
+            try:
+                prepare, arguments = pickle.loads(self._made_of)
+                self._work = prepare(*arguments)
+            except RightbatchError as error:
+                told = type(error)(f"on the Dask worker {self._address}: {error}")
+                raise told from error
+        return self._work
+
+    @contextmanager
+    def _stopped_when_over(self) -> Generator[None]:
+        """Break a job off after its next update once nobody waits for it."""
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        own = threading.get_ident()
+
+        def look(*_: Any) -> None:
+            if self.is_over and threading.get_ident() == own:
+                raise InterruptedRunError("nobody waits for this run any more.")
+
+        handle = register_optimizer_step_post_hook(look)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _do(name: str, payload: bytes) -> _Outcome:
+    plugins: Any = get_worker().plugins
+    doing = plugins.get(name)
+    if doing is None:
+        return _Outcome([], InterruptedRunError("nobody waits for this run any more."))
+    return doing.do(payload)
+
+
+def _compared_versions() -> dict[str, str]:
+    from rightbatch.experiments.store import versions
+
+    found = versions()
+    # A repair release of Python changes no run.
+    found["python"] = ".".join(found["python"].split(".")[:2])
+    return found
