@@ -33,6 +33,7 @@ class _Window:
 
     batch: UpdateBatch
     expected: float = 0.0
+    is_told: bool = False
     passes: list[ForwardPass] = field(default_factory=list[ForwardPass])
     weights: list[float] = field(default_factory=list[float])
     losses: list[Any] = field(default_factory=list[Any])
@@ -152,6 +153,9 @@ class HostedController(BatchSizeController):
         self._watch = None if acting.guard is None else LossWatch(acting.guard)
         self._window: _Window | None = None
         self._owed = 0.0
+        #: Steps of the schedule for an update at `lr_batch_size`: above 1 where it was
+        #: made for epochs whose last, shorter update counts as a whole one.
+        self.schedule_steps = 1.0
         if self._noise is not None:
             self._noise.cuts_passes = False
 
@@ -192,6 +196,23 @@ class HostedController(BatchSizeController):
         """Whether an update has begun and its step is not made."""
         return self._window is not None
 
+    def expect(self, weight: float) -> None:
+        """Say what the update's micro-batches weigh together, where that is known.
+
+        Then :meth:`enter` returns what is right from the first one on, whatever they
+        hold, and nobody has to put the gradient right afterwards.
+
+        Args:
+            weight: Their examples, or their tokens where those count; of all replicas.
+
+        Raises:
+            InputError: No token of them counts.
+        """
+        window = self._opened("expect")
+        if not weight > 0:
+            self._refuse_empty()
+        window.expected, window.is_told = float(weight), True
+
     def enter(self, num_examples: int, batch: Any = None) -> float:
         """Begin the forward pass of a micro-batch.
 
@@ -205,7 +226,7 @@ class HostedController(BatchSizeController):
         """
         window, replicas = self._opened("enter"), self._sharing.num_replicas
         weight = float(num_examples if self._tokens is None else self._tokens(batch))
-        if not window.passes:
+        if not window.passes and not window.is_told:
             window.expected = float(window.batch.num_examples)
             if self._tokens is not None:
                 # Of the others nobody knows yet: `leave` makes good for it.
@@ -335,7 +356,8 @@ class HostedController(BatchSizeController):
         self._window = self._pending = None
         self._note(batch, window.loss, taken)
         if is_made:
-            self._owed += self._follower.progress(window.size, window.noise_scale)
+            progress = self._follower.progress(window.size, window.noise_scale)
+            self._owed += progress * self.schedule_steps
         return self.records[-1]
 
     def owed_schedule_steps(self, made: int) -> int:
@@ -411,11 +433,7 @@ class HostedController(BatchSizeController):
         ]
         weight, examples, loss = sums if replicas == 1 else self._sharing.sum(sums)
         if not weight > 0:
-            self.discard()
-            raise InputError(
-                f"{_WHO}: an update must hold a token that counts, got none.",
-                "drop such examples, or count at least one",
-            )
+            self._refuse_empty()
         if self._tokens is not None:
             self._gradient.tokens = weight
         window.size = round(examples)
@@ -431,6 +449,13 @@ class HostedController(BatchSizeController):
         norm = self._stepper.measured()
         window.grad_sq_norm = None if norm is None else norm / grad_scale**2
         self._refuse_lost(window)
+
+    def _refuse_empty(self) -> None:
+        self.discard()
+        raise InputError(
+            f"{_WHO}: an update must hold a token that counts, got none.",
+            "drop such examples, or count at least one",
+        )
 
     def _shrink(self, factor: float) -> None:
         gradients = [
