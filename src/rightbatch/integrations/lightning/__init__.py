@@ -1,0 +1,12 @@
+"""The batch of a Lightning Trainer follows a policy; an extra, ``[lightning]``.
+
+=============  =============================================================
+``callback``   :class:`BatchSizeCallback`, all there is to use
+``loading``    what the user's loader says of its micro-batches
+``refusals``   what of a Trainer does not go with a batch that changes
+=============  =============================================================
+"""
+
+from rightbatch.integrations.lightning.callback import BatchSizeCallback
+
+__all__ = ["BatchSizeCallback"]
