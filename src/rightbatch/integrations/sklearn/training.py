@@ -1,0 +1,231 @@
+"""One fit of an estimator: its data split, its controller made, its end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch.utils.data import Dataset, TensorDataset
+
+from rightbatch import _checks
+from rightbatch.controller import (
+    Acting,
+    BatchSizeController,
+    Guard,
+    MeanLoss,
+    Sensing,
+    UpdateRecord,
+)
+from rightbatch.errors import InputError
+from rightbatch.integrations.logging import log_record
+from rightbatch.integrations.sklearn.course import Ends, Epochs, Trained, go_on, run
+from rightbatch.integrations.sklearn.examples import Examples
+from rightbatch.integrations.sklearn.gradient_source import (
+    GradientSource,
+    LocalGradients,
+)
+from rightbatch.integrations.sklearn.making import optimizer_of
+from rightbatch.sampler.draws import Draws
+
+# A policy that looks at the loss looks at so many examples at most.
+_EVALUATED = 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """One fit, or one pass of ``partial_fit``.
+
+    Args:
+        owner: The estimator, whose parameters say how.
+        examples: All that it was given.
+        seed: Of split, order and random layers.
+        dtype: Of floating numbers.
+        score: ``score(trained, examples)``, for early stopping.
+        part: A single pass, without looking at its gain.
+    """
+
+    owner: Any
+    examples: Examples
+    seed: int
+    dtype: torch.dtype
+    score: Callable[[Trained, Examples], float]
+    part: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is trained."""
+        return torch.device(self.owner.device)
+
+    @cached_property
+    def split(self) -> tuple[Examples, Examples | None]:
+        """What is learnt from, and what is held out; None where nothing is.
+
+        Raises:
+            InputError: The part to hold out is no part, or too small.
+        """
+        owner, examples = self.owner, self.examples
+        if self.part or not owner.early_stopping:
+            return examples, None
+        who, fraction = type(owner).__name__, owner.validation_fraction
+        if not 0 < _checks.finite(who, "validation_fraction", fraction) < 1:
+            raise InputError(
+                f"{who}: `validation_fraction` must be between 0 and 1, got {fraction}."
+            )
+        try:
+            parts: Any = train_test_split(
+                np.arange(len(examples)),
+                test_size=fraction,
+                random_state=self.seed,
+                stratify=examples.targets if owner.is_stratified else None,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"{who}: nothing can be held out: {error}",
+                "set early_stopping=False, or give more data",
+            ) from error
+        kept, held_out = parts
+        if len(held_out) < 2:
+            raise InputError(
+                f"{who}: `validation_fraction` {fraction:g} of {len(examples)} "
+                "examples must be two at least.",
+                "hold out more, or set early_stopping=False",
+            )
+        return examples.at(kept), examples.at(held_out)
+
+    @cached_property
+    def initial_batch_size(self) -> int:
+        """Examples of the first update: no more than there are."""
+        return self._size("initial_batch_size")
+
+    @cached_property
+    def micro_batch_size(self) -> int:
+        """Examples of the least forward pass: no more than there are."""
+        if self.owner.micro_batch_size is None:
+            return self.initial_batch_size
+        return self._size("micro_batch_size")
+
+    def run(self, trained: Trained) -> None:
+        """Train, from the beginning or from where it was.
+
+        Args:
+            trained: Is changed.
+        """
+        learnt_from = self.split[0]
+        targets = trained.targets.encoded(learnt_from.targets)
+        dataset = learnt_from.dataset(targets, self.dtype)
+        source = self._source(trained, dataset)
+        try:
+            self._course(trained, source, dataset)
+        finally:
+            source.close()
+
+    def _course(
+        self, trained: Trained, source: GradientSource, dataset: Dataset[Any]
+    ) -> None:
+        owner, module = self.owner, trained.module
+        optimizer = optimizer_of(
+            owner.optimizer, module, owner.lr, owner.passed_on("optimizer__")
+        )
+        if trained.optimizer is not None:
+            optimizer.load_state_dict(trained.optimizer)
+        stream = source.stream()
+        controller = BatchSizeController(
+            module,
+            optimizer,
+            trained.policy,
+            stream,
+            lr_rule=owner.lr_rule,
+            sensing=self._sensing(trained, dataset),
+            # A fit that is lost ends with an error, and nothing is put back.
+            acting=Acting(guard=Guard(keep_every=None)),
+        )
+        go_on(controller, stream, trained.controller)
+        epochs = Epochs(trained, self._ends(trained), self._say)
+        draws = None if isinstance(dataset, TensorDataset) else Draws(seed=self.seed)
+        if draws is not None:
+            draws.begin(stream.examples)
+
+        def note(record: UpdateRecord) -> None:
+            if owner.log is not None:
+                before = trained.records[-2] if len(trained.records) > 1 else None
+                log_record(record, owner.log, before)
+            # What items are drawn from depends on their place alone.
+            if draws is not None:
+                draws.begin(stream.examples)
+
+        try:
+            run(trained, controller, stream, source, epochs=epochs, on_update=note)
+        finally:
+            controller.close()
+        trained.optimizer = optimizer.state_dict()
+
+    def _source(self, trained: Trained, dataset: Dataset[Any]) -> GradientSource:
+        given: dict[str, Any] = {
+            "module": trained.module,
+            "loss": trained.loss,
+            "dataset": dataset,
+            "micro_batch_size": self.micro_batch_size,
+            "seed": self.seed,
+        }
+        owner = self.owner
+        if owner.client is None:
+            return LocalGradients(**given, device=self.device)
+        dask = import_module("rightbatch.integrations.dask")
+        return dask.DaskGradients(owner.client, owner.workers, **given)
+
+    def _sensing(self, trained: Trained, dataset: Dataset[Any]) -> Sensing:
+        weights = self.split[0].weights
+        evaluate = None
+        if "eval_loss" in trained.policy.needs:
+            mean_loss = MeanLoss(
+                trained.module,
+                trained.loss.of_each,
+                dataset,
+                fraction=min(1.0, _EVALUATED / len(self.split[0])),
+                seed=self.seed,
+            )
+            scale = 1.0 if weights is None else float(weights.mean())
+            evaluate = lambda: mean_loss() / scale  # noqa: E731
+        return Sensing(
+            # Gradients that come from elsewhere pass no layer here.
+            noise="auto" if self.owner.client is None else "units",
+            evaluate=evaluate,
+            tokens=None if weights is None else total_weight,
+        )
+
+    def _ends(self, trained: Trained) -> Ends:
+        owner, held_out = self.owner, self.split[1]
+        if self.part:
+            return Ends(max_epochs=1)
+        who = type(owner).__name__
+        epochs = _checks.positive_integer(who, "max_epochs", owner.max_epochs)
+        tol = owner.tol
+        if tol is not None:
+            _checks.nonnegative(who, "tol", tol)
+        patience = _checks.positive(who, "n_iter_no_change", owner.n_iter_no_change)
+        if held_out is None:
+            return Ends(max_epochs=epochs, tol=tol, patience=patience)
+        return Ends(
+            max_epochs=epochs,
+            tol=tol,
+            patience=patience,
+            score=lambda: self.score(trained, held_out),
+        )
+
+    def _say(self, sentence: str) -> None:
+        if self.owner.verbose:
+            print(sentence)
+
+    def _size(self, name: str) -> int:
+        given = getattr(self.owner, name)
+        who = type(self.owner).__name__
+        return min(_checks.positive_integer(who, name, given), len(self.split[0]))
+
+
+def total_weight(batch: Any) -> float:
+    """Return what the examples of a batch weigh, its last column."""
+    return float(batch[-1].sum())
