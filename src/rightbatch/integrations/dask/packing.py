@@ -48,8 +48,9 @@ def unpack(packed: Bytes, like: Sequence[Tensor]) -> list[Tensor]:
     for one in like:
         end = begin + one.numel() * one.element_size()
         # A copy: what came from elsewhere can be read only, and is not aligned.
-        piece = torch.frombuffer(bytearray(packed[begin:end]), dtype=one.dtype)
-        found.append(piece.reshape(one.shape))
+        value = torch.empty(one.shape, dtype=one.dtype)
+        value.view(-1).view(torch.uint8).numpy()[:] = packed[begin:end]
+        found.append(value)
         begin = end
     return found
 

@@ -1,0 +1,256 @@
+"""As many workers as the batch asks for, and what happens when they die."""
+
+import logging
+import math
+import time
+
+import distributed
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from integrations.dask.example_cluster import (
+    GROWING,
+    alone,
+    controlled,
+    data,
+    kill,
+    losses_of,
+    net,
+    on_cluster,
+    pids,
+    trained,
+    weights,
+)
+
+from rightbatch.errors import InputError, ReplicaError
+from rightbatch.integrations.dask import DaskGradients, Work, Workers
+from rightbatch.integrations.dask.workers import Crew
+from rightbatch.policies import Constant, Schedule
+
+
+@given(
+    batch_size=st.integers(1, 10**6),
+    grads=st.integers(1, 1000),
+    minimum=st.integers(1, 20),
+    more=st.none() | st.integers(0, 20),
+)
+def test_workers_are_the_clipped_ceiling(batch_size, grads, minimum, more):
+    most = None if more is None else minimum + more
+    workers = Workers(grads_per_worker=grads, minimum=minimum, maximum=most)
+    ceiling = math.ceil(batch_size / grads)
+    low, high = minimum, math.inf if most is None else most
+    assert workers.for_batch(batch_size) == min(max(ceiling, low), high)
+
+
+class Scaled:
+    """A cluster that only writes down what it is asked for."""
+
+    def __init__(self, adapts):
+        self.asked = []
+        if adapts:
+            self._adaptive = type("Adaptive", (), {"state": "running"})()
+
+    def scale(self, number):
+        self.asked.append(("scale", number))
+
+    def adapt(self, minimum, maximum):
+        self.asked.append(("adapt", minimum, maximum))
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+def test_a_cluster_is_asked_when_the_number_changes(threads, monkeypatch, adapts):
+    cluster = Scaled(adapts)
+    monkeypatch.setattr(threads, "cluster", cluster)
+    crew = Crew(threads, Workers(grads_per_worker=10, minimum=2, maximum=5))
+    wanted = [crew.follow(size) for size in (8, 15, 25, 28, 90, 70, 31, 8)]
+    assert wanted == [2, 2, 3, 3, 5, 5, 4, 2]
+    numbers = [2, 3, 5, 4, 2]
+    if adapts:
+        assert cluster.asked == [("adapt", n, n) for n in numbers]
+    else:
+        assert cluster.asked == [("scale", n) for n in numbers]
+    crew.follow(50)
+    crew.release()
+    assert cluster.asked[-1][-1] == 2
+
+
+def test_workers_follow_the_batch_up_and_down(threads):
+    policy = Schedule(points=((0, 8), (6, 24), (12, 16), (18, 8)), unit="step")
+    model = net()
+    workers = Workers(grads_per_worker=8, maximum=3, wait_seconds=20)
+    source = on_cluster(threads, model, data(), workers=workers)
+    trained(source, controlled(model, source.stream(), policy), max_steps=24)
+    shares = source.shares
+    assert [one.wanted for one in shares] == [1] * 6 + [3] * 6 + [2] * 6 + [1] * 6
+    assert [one.used for one in shares[:12]] == [1] * 6 + [3] * 6
+    # Those that are left over go a little later.
+    assert all(one.used <= one.wanted for one in shares)
+    _until(lambda: len(threads.nthreads()) == 1)
+    source.close()
+
+
+def test_a_cluster_that_adapts_follows_too():
+    cluster = distributed.LocalCluster(
+        n_workers=0,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    )
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        cluster.adapt(minimum=0, maximum=1, interval="50ms")
+        model = net()
+        workers = Workers(grads_per_worker=16, maximum=2, wait_seconds=20)
+        source = on_cluster(client, model, data(), workers=workers)
+        controller = controlled(model, source.stream(), Constant(batch_size=64))
+        trained(source, controller, max_steps=2)
+        assert [one.used for one in source.shares] == [2, 2]
+        source.close()
+        _until(lambda: len(client.nthreads()) == 1)
+
+
+def test_a_cluster_is_left_alone_where_that_is_asked(client):
+    model = net()
+    workers = Workers(grads_per_worker=8, follow="none")
+    source = on_cluster(client, model, data(), workers=workers)
+    controller = controlled(model, source.stream(), Constant(batch_size=64))
+    trained(source, controller, max_steps=1)
+    source.close()
+    share = source.shares[0]
+    assert (share.wanted, share.present, share.used) == (8, 2, 2)
+
+
+@pytest.mark.slow
+def test_all_workers_may_die_at_once(client):
+    model, other = net(), net()
+    source = on_cluster(client, model, data())
+
+    def meanwhile(step):
+        if step in (3, 6):
+            for pid in pids(client).values():
+                kill(pid)
+
+    trained(
+        source, controlled(model, source.stream()), meanwhile=meanwhile, max_steps=9
+    )
+    source.close()
+    alone(other, data(), limits={"max_steps": 9})
+    torch.testing.assert_close(weights(model), weights(other), rtol=0, atol=1e-12)
+
+
+def dies(model, batch):
+    kill(__import__("os").getpid())
+
+
+@pytest.mark.slow
+def test_a_loss_that_kills_its_workers_ends_the_run(client):
+    model = net()
+    source = on_cluster(client, model, data(), loss=dies)
+    with pytest.raises(ReplicaError, match=r"workers died 2 times .*enough memory"):
+        trained(source, controlled(model, source.stream()), max_steps=1)
+    source.close()
+    client.wait_for_workers(2, timeout=60)
+
+
+@pytest.mark.slow
+def test_nothing_grows_over_a_thousand_updates(client, cluster):
+    model = net()
+    source = on_cluster(client, model, data())
+    controller = controlled(model, source.stream(), Constant(batch_size=64))
+    trained(source, controller, max_steps=200)
+    before = _held(client, cluster)
+    trained(source, controller, max_steps=1200)
+    after = _held(client, cluster)
+    # The tasks of the last update may still be on their way out.
+    assert after["tasks"] <= before["tasks"] + 6
+    assert after["keys"] <= before["keys"] + 6
+    source.close()
+    _until(lambda: _held(client, cluster)["keys"] == 0)
+    megabytes = {name: (after[name] - before[name]) / 2**20 for name in after}
+    assert megabytes["workers"] < 20
+    assert megabytes["scheduler"] < 20
+
+
+def _held(client, cluster):
+    import psutil
+
+    def resident(dask_worker):
+        return len(dask_worker.data), psutil.Process().memory_info().rss
+
+    found = list(client.run(resident).values())
+    return {
+        "keys": sum(keys for keys, _ in found),
+        "workers": max(size for _, size in found),
+        "tasks": len(cluster.scheduler.tasks),
+        # The scheduler lives in this process.
+        "scheduler": psutil.Process().memory_info().rss,
+    }
+
+
+def _until(holds, seconds=20):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_client_that_is_closed_is_refused(threads):
+    model = net()
+    source = on_cluster(threads, model, data())
+    controller = controlled(model, source.stream(), GROWING)
+    trained(source, controller, max_steps=2)
+    threads.close()
+    with pytest.raises(InputError, match="must be connected, got one that is closed"):
+        trained(source, controller, max_steps=3)
+    assert controller.step == 2
+    with pytest.raises(InputError, match="must be connected, got one that is closed"):
+        on_cluster(threads, model, data())
+    source.close()
+
+
+def test_a_cluster_without_a_worker_is_refused():
+    cluster = distributed.LocalCluster(
+        n_workers=0,
+        processes=False,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    )
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        model = net()
+        workers = Workers(follow="none", patience_seconds=0.2)
+        source = on_cluster(client, model, data(), workers=workers)
+        with pytest.raises(InputError, match=r"must have a worker, got none in 0.2 s"):
+            trained(source, controlled(model, source.stream()), max_steps=1)
+
+
+def test_what_is_no_client_is_refused():
+    work = Work(module=net(), loss=losses_of, dataset=data())
+    with pytest.raises(InputError, match=r"must be a distributed.Client, got 'tcp:"):
+        DaskGradients("tcp://localhost:8786", Workers(), work)
+
+
+def test_an_asynchronous_client_is_refused(threads, monkeypatch):
+    monkeypatch.setattr(type(threads), "asynchronous", property(lambda self: True))
+    work = Work(module=net(), loss=losses_of, dataset=data())
+    try:
+        with pytest.raises(InputError, match="`client` must not be asynchronous"):
+            DaskGradients(threads, Workers(), work)
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"grads_per_worker": 0}, "`grads_per_worker` must be"),
+        ({"minimum": 0}, "`minimum` must be"),
+        ({"maximum": 0}, "`maximum` must be"),
+        ({"minimum": 3, "maximum": 2}, "`maximum` must be at least `minimum`, 3, got"),
+        ({"follow": "adapt"}, "`follow` cannot be 'adapt'"),
+        ({"wait_seconds": -1}, "`wait_seconds` must"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(settings, said):
+    with pytest.raises(InputError, match=said):
+        Workers(**settings)
