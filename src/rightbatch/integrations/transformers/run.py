@@ -1,0 +1,402 @@
+"""One call of ``Trainer.train`` whose updates are a controller's."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rightbatch.controller import Acting, HostedController, Sensing
+from rightbatch.errors import InputError
+from rightbatch.integrations.transformers.loader import (
+    epoch_size,
+    length_of,
+    micro_batch_size,
+)
+from rightbatch.integrations.transformers.losses import TrainerLosses, examples_of
+from rightbatch.integrations.transformers.position import Position, UpdatesPerEpoch
+from rightbatch.integrations.windows import WindowLength
+from rightbatch.policies import Observation, Policy, ask
+from rightbatch.sampler import CountedStream
+
+_WHO = "BatchSizeCallback"
+# Of what is saved with the state of the Trainer.
+_KEY = "rightbatch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """What the callback was given: a policy, and how it is followed."""
+
+    policy: Policy[Any]
+    lr_rule: str
+    sensing: Sensing
+    acting: Acting
+
+
+@dataclass(slots=True)
+class _Window:
+    """The micro-batches of an update that were fetched, and which is trained on."""
+
+    counts: list[int]
+    weights: list[float]
+    num_items: Any
+    at: int = 0
+    share: float = 1.0
+    factor: float = 1.0
+    is_inside: bool = False
+    is_entered: bool = False
+
+
+class TrainerRun:
+    """A run of a Trainer, from its first look at the data to its end.
+
+    Args:
+        trainer: Whose.
+        following: What is followed, and how.
+        loader: Of its training data.
+        end: Micro-batches at which it ends; None where updates are counted.
+    """
+
+    def __init__(
+        self, trainer: Any, following: Following, loader: Any, end: int | None
+    ) -> None:
+        self._trainer, self._following = trainer, following
+        replicas = int(trainer.args.world_size)
+        length = length_of(loader)
+        micro = micro_batch_size(loader, trainer.args, replicas)
+        device = next(trainer.model.parameters()).device
+        self._stream = CountedStream(
+            micro,
+            dataset_size=None
+            if length is None
+            else epoch_size(trainer, loader, length, micro * replicas),
+            num_replicas=replicas,
+            device=device,
+        )
+        self.position = Position(length, end)
+        self._losses = TrainerLosses(trainer)
+        self._window: _Window | None = None
+        self._has_begun = False
+        self._stretch = 1.0
+        self._made_steps = 0
+        self.first_example = 0
+        self.controller: HostedController | None = None
+
+    # Before the first update ----------------------------------------------------------
+
+    def values(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return what the Trainer plans with, made true of updates of any size.
+
+        Args:
+            values: Epochs, updates per epoch, ..., micro-batches per epoch, updates; as
+                ``set_initial_training_values`` returns them.
+        """
+        planned, length = list(values), self.position.per_epoch
+        per_epoch = int(planned[1])
+        if length is None:
+            # An epoch, and an update, end where the loader says so.
+            per_epoch = sys.maxsize
+            planned[5] = planned[5] and sys.maxsize
+        elif self.position.in_all is None:
+            # As many epochs as it takes: each has an update at least.
+            planned[0] = planned[6]
+        planned[1] = UpdatesPerEpoch(per_epoch, self._where)
+        return tuple(planned)
+
+    def schedule_length(self, updates: int) -> int:
+        """Return the steps of the learning-rate schedule.
+
+        Where training is counted in epochs they are the updates of a run that keeps
+        the batch size the rate was chosen for.
+
+        Args:
+            updates: As the Trainer counts.
+        """
+        position, stream = self.position, self._stream
+        if position.in_all is None or position.per_epoch is None:
+            return updates
+        base = self._saved("lr_batch_size") or self._following.acting.lr_batch_size
+        exact = position.per_epoch * stream.granule / (base or self._first_batch_size())
+        self._stretch = math.ceil(exact - 1e-9) / exact
+        epochs = position.in_all / position.per_epoch
+        return math.ceil(epochs * self._stretch * exact - 1e-9)
+
+    def start(self, optimizer: Any) -> None:
+        """Make the controller, now that model and optimizer are ready.
+
+        Args:
+            optimizer: As accelerate wraps it.
+        """
+        given, trainer = self._following, self._trainer
+        acting, sensing = given.acting, given.sensing
+        if acting.counts == "auto" and self.position.in_all is None:
+            acting = replace(acting, counts="steps")
+        if self._losses.counts_items or sensing.tokens is not None:
+            # They are counted when an update is fetched, and handed on.
+            sensing = replace(sensing, tokens=float)
+        self.controller = HostedController(
+            trainer.model_wrapped,
+            getattr(optimizer, "optimizer", optimizer),
+            given.policy,
+            self._stream,
+            lr_rule=given.lr_rule,
+            sensing=sensing,
+            acting=acting,
+        )
+        self.controller.schedule_steps = self._stretch
+        state = self._saved("controller")
+        if state is not None:
+            self.controller.load_state_dict(state)
+            self.position.epoch, self.position.batches = self._where()
+        self.first_example = self._stream.examples
+
+    # Updates --------------------------------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Take notice that the Trainer begins an epoch."""
+        if self._has_begun:
+            self.position.next_epoch()
+        elif self._trainer.args.ignore_data_skip:
+            self.position.batches = 0
+        self._has_begun = True
+
+    def fetch(
+        self, original: Callable[..., Any], batches: Any, *rest: Any, **named: Any
+    ) -> tuple[list[Any], Any]:
+        """Fetch the micro-batches of an update: as many as the policy wants.
+
+        Args:
+            original: The Trainer's ``get_batch_samples``.
+            batches: The epoch's.
+            *rest: The rest of its arguments.
+            **named: The same, by name.
+
+        Returns:
+            What that returns; no micro-batches where the epoch is over.
+        """
+        position, controller = self.position, self._made()
+        left = position.left
+        if left == 0:
+            return self._end_epoch()
+        count = controller.begin(most=left)
+        found, num_items = original(batches, count, *rest, **named)
+        position.is_over = len(found) < count
+        if not found:
+            controller.discard()
+            return self._end_epoch()
+        self._window = self._opened(found, num_items)
+        trainer = self._trainer
+        trainer.args.gradient_accumulation_steps = WindowLength(
+            len(found), start=position.batches
+        )
+        if position.in_all is not None:
+            # The Trainer has to know the last update when it makes it.
+            updates = math.ceil((position.in_all - position.done) / len(found))
+            trainer.state.max_steps = trainer.state.global_step + updates
+        return found, num_items
+
+    def train(
+        self, original: Callable[..., Any], model: Any, *rest: Any, **named: Any
+    ) -> Any:
+        """Train on a micro-batch.
+
+        Args:
+            original: The Trainer's ``training_step``.
+            model: As it calls it.
+            *rest: The rest of its arguments.
+            **named: The same, by name.
+
+        Returns:
+            What that returns.
+
+        Raises:
+            InputError: It does not call ``compute_loss``.
+        """
+        window = self._window
+        if window is None:
+            return original(model, *rest, **named)
+        window.is_inside, window.is_entered = True, False
+        try:
+            loss = original(model, *rest, **named)
+        finally:
+            window.is_inside = False
+        if not window.is_entered:
+            raise InputError(
+                f"{_WHO}: the Trainer's training_step must call compute_loss, where a "
+                "micro-batch gets its share; it did not.",
+                "override compute_loss instead",
+            )
+        window.at += 1
+        scaler = self._trainer.accelerator.scaler
+        self._made().leave(
+            loss / window.share if window.share else loss,
+            grad_scale=1.0 if scaler is None else scaler.get_scale(),
+            is_last=window.at == len(window.counts),
+        )
+        return loss
+
+    def loss(
+        self,
+        original: Callable[..., Any],
+        model: Any,
+        inputs: Any,
+        *rest: Any,
+        **named: Any,
+    ) -> Any:
+        """Compute a loss; in training, one whose gradient has its share.
+
+        Args:
+            original: The Trainer's ``compute_loss``.
+            model: As it calls it.
+            inputs: Of the model.
+            *rest: The rest of its arguments.
+            **named: The same, by name.
+
+        Returns:
+            What that returns.
+        """
+        window = self._window
+        if window is None or not window.is_inside:
+            return original(model, inputs, *rest, **named)
+        if not window.is_entered:
+            self._enter(window, original, model, inputs)
+        found = original(model, inputs, *rest, **named)
+        if window.factor == 1:
+            return found
+        if isinstance(found, tuple):
+            return (found[0] * window.factor, *found[1:])  # pyright: ignore
+        return found * window.factor
+
+    def after_step(self) -> None:
+        """Take notice that the optimizer's step was made, or left out."""
+        skipped = self._trainer.accelerator.optimizer_step_was_skipped
+        window, self._window = self._window, None
+        if window is None:
+            return
+        self._made().after_step(is_made=not skipped)
+        self.position.batches += len(window.counts)
+        self._made_steps = int(not skipped)
+
+    def owed_schedule_steps(self) -> int:
+        """Return the steps the schedule is behind by, once the Trainer made its own."""
+        return self._made().owed_schedule_steps(self._made_steps)
+
+    # After ----------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Put where the run is into the Trainer's state, which checkpoints hold."""
+        if self.controller is None:
+            return
+        epoch, batches = self.position.to_go_on_from
+        self._trainer.state.stateful_callbacks[_KEY] = {
+            "controller": self.controller.state_dict(),
+            "epoch": epoch,
+            "examples": batches * self._stream.granule,
+        }
+
+    def finish(self) -> None:
+        """Give the Trainer and its model back as they were."""
+        self._window = None
+        self._trainer.args.gradient_accumulation_steps = 1
+        if self.controller is not None:
+            self.controller.discard()
+            self.controller.close()
+
+    # ----------------------------------------------------------------------------------
+
+    def _made(self) -> HostedController:
+        assert self.controller is not None, "on_train_begin comes before any update"
+        return self.controller
+
+    def _opened(self, found: list[Any], num_items: Any) -> _Window:
+        """Return the update's micro-batches, weighed."""
+        tokens = self._following.sensing.tokens
+        weights = (
+            self._losses.weights(found, num_items)
+            if tokens is None
+            else [float(tokens(batch)) for batch in found]
+        )
+        counts = [examples_of(batch) for batch in found]
+        counted = tokens is not None or self._losses.counts_items
+        total = sum(weights) if counted else float(sum(counts))
+        replicas = self._stream.num_replicas
+        if replicas > 1 and tokens is None and num_items is not None:
+            total = float(num_items)  # which the Trainer added up over the replicas
+        else:
+            total *= replicas
+        self._made().expect(total)
+        return _Window(counts, weights, num_items)
+
+    def _enter(
+        self, window: _Window, original: Callable[..., Any], model: Any, inputs: Any
+    ) -> None:
+        """Begin a micro-batch, and see to it that its gradient has its share."""
+        losses, items = self._losses, window.num_items
+        is_divided = losses.is_divided(items)
+        is_whole = not is_divided and losses.is_normalized(
+            original, model, inputs, items
+        )
+        count, weight = window.counts[window.at], window.weights[window.at]
+        share = window.share = self._made().enter(count, weight)
+        window.factor, window.is_entered = 1.0, True
+        if is_divided:
+            divisor = losses.times(items) / share if share else math.inf
+            self._trainer.current_gradient_accumulation_steps = divisor
+        elif not is_whole:
+            window.factor = share / losses.times(items)
+
+    def _end_epoch(self) -> tuple[list[Any], None]:
+        self.position.is_over = True
+        # The Trainer would ask for all the updates it had planned.
+        self._trainer.control.should_epoch_stop = True
+        return [], None
+
+    def _first_batch_size(self) -> int:
+        """Return the batch size that is served first, as far as nothing is measured."""
+        policy, stream = self._following.policy, self._stream
+        known = {"epoch": 0.0, "dataset_size": stream.dataset_size, "seconds": 0.0}
+        seen = Observation(
+            step=0,
+            examples=0,
+            batch_size=0,
+            num_replicas=stream.num_replicas,
+            **{name: known[name] for name in policy.needs if name in known},  # pyright: ignore
+        )
+        decision, _ = ask(policy, policy.init(), seen)
+        return stream.served(decision.batch_size)
+
+    def _saved(self, name: str) -> Any:
+        """Return what a checkpoint that is gone on from holds; None without one.
+
+        Raises:
+            InputError: It was written without this callback.
+        """
+        state = self._trainer.state
+        if not state.global_step:
+            return None
+        saved: Mapping[str, Any] | None = state.stateful_callbacks.get(_KEY)
+        if saved is None:
+            raise InputError(
+                f"{_WHO}: the checkpoint was written without this callback, and does "
+                "not say which examples were trained on.",
+                "begin a new run from its weights: from_pretrained(checkpoint)",
+            )
+        if name == "lr_batch_size":
+            return saved["controller"][name]
+        return saved[name]
+
+    def _where(self) -> tuple[int, int]:
+        """Return the epoch and the micro-batches of it, where a checkpoint was.
+
+        Raises:
+            InputError: It is inside one of the present micro-batches.
+        """
+        examples, granule = self._saved("examples"), self._stream.granule
+        if examples % granule:
+            raise InputError(
+                f"{_WHO}: the checkpoint is {examples} examples into an epoch, which "
+                f"is no multiple of the {granule} of a micro-batch for each replica.",
+                "go on with the micro-batch and the replicas it was written with",
+            )
+        return self._saved("epoch"), examples // granule
