@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader, Sampler
 from rightbatch.sampler import ExampleStream, Loading, MicroBatchStream
 
 MICRO = 4
-# What Lightning says of loaders and machines as small as those of tests.
+# What Lightning says of loaders and machines as small as those of tests, and what torch
+# says of how Lightning looks at loaders.
 QUIET = (
+    "ignore:.*LeafSpec.* is deprecated:FutureWarning",
     "ignore:The 'train_dataloader' does not have many workers",
     "ignore:The 'val_dataloader' does not have many workers",
     "ignore:GPU available but not used",
@@ -104,7 +106,8 @@ def fitted(folder, callback, *, module=None, loader=None, path=None, **settings)
     module = module or Net()
     settings.setdefault("max_epochs", 3)
     trainer = trainer_of(folder, callback, **settings)
-    trainer.fit(module, loader or loader_of(data()), ckpt_path=path)
+    loader = loader_of(data()) if loader is None else loader
+    trainer.fit(module, loader, ckpt_path=path)
     return module
 
 
