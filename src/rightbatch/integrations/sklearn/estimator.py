@@ -95,7 +95,7 @@ class AdaptiveEstimator(PassedOn):
         initial_batch_size: int = 32,
         max_batch_size: int | None = None,
         micro_batch_size: int | None = None,
-        max_epochs: int = 200,
+        max_epochs: int = 100,
         tol: float | None = 1e-4,
         n_iter_no_change: int = 10,
         early_stopping: bool = False,
