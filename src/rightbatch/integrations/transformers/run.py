@@ -3,8 +3,10 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import torch
 
 from rightbatch.controller import Acting, HostedController, Sensing
 from rightbatch.errors import InputError
@@ -38,9 +40,10 @@ class Following:
 class _Window:
     """The micro-batches of an update that were fetched, and which is trained on."""
 
+    batches: list[Any]
     counts: list[int]
-    weights: list[float]
     num_items: Any
+    weights: list[float] = field(default_factory=list[float])
     at: int = 0
     share: float = 1.0
     factor: float = 1.0
@@ -261,6 +264,8 @@ class TrainerRun:
             return original(model, inputs, *rest, **named)
         if not window.is_entered:
             self._enter(window, original, model, inputs)
+        if self._losses.recounts and "num_items_in_batch" in named:
+            named["num_items_in_batch"] = window.num_items
         found = original(model, inputs, *rest, **named)
         if window.factor == 1:
             return found
@@ -311,39 +316,58 @@ class TrainerRun:
 
     def _opened(self, found: list[Any], num_items: Any) -> _Window:
         """Return the update's micro-batches, weighed."""
-        tokens = self._following.sensing.tokens
-        weights = (
-            self._losses.weights(found, num_items)
-            if tokens is None
-            else [float(tokens(batch)) for batch in found]
-        )
-        counts = [examples_of(batch) for batch in found]
-        counted = tokens is not None or self._losses.counts_items
-        total = sum(weights) if counted else float(sum(counts))
-        replicas = self._stream.num_replicas
-        if replicas > 1 and tokens is None and num_items is not None:
-            total = float(num_items)  # which the Trainer added up over the replicas
+        window = _Window(found, [examples_of(batch) for batch in found], num_items)
+        self._weigh(window)
+        return window
+
+    def _weigh(self, window: _Window) -> None:
+        """Say what the micro-batches of an update weigh."""
+        losses, tokens = self._losses, self._following.sensing.tokens
+        items, controller = window.num_items, self._made()
+        if tokens is not None:
+            window.weights = [float(tokens(batch)) for batch in window.batches]
         else:
-            total *= replicas
-        self._made().expect(total)
-        return _Window(counts, weights, num_items)
+            window.weights = losses.weights(window.batches, items)
+        counted = tokens is not None or losses.counts_items
+        total = sum(window.weights) if counted else float(sum(window.counts))
+        if tokens is not None or items is None:
+            total *= self._stream.num_replicas
+        elif losses.recounts:
+            total = controller.sum_over_replicas([total])[0]
+            window.num_items = torch.full_like(torch.as_tensor(items), round(total))
+        elif self._stream.num_replicas > 1:
+            total = float(items)  # which the Trainer added up over the replicas
+        controller.expect(total)
+
+    def _try_out(
+        self, compute_loss: Callable[..., Any], model: Any, inputs: Any
+    ) -> None:
+        """Find out what the loss makes of the items, and weigh the update by that."""
+        controller, losses = self._made(), self._losses
+        found = losses.try_out(compute_loss, model, inputs)
+        first = controller.is_first_replica
+        losses.settle(
+            *controller.sum_over_replicas([one if first else 0.0 for one in found])
+        )
+        if losses.recounts and self._window is not None:
+            self._weigh(self._window)
 
     def _enter(
         self, window: _Window, original: Callable[..., Any], model: Any, inputs: Any
     ) -> None:
         """Begin a micro-batch, and see to it that its gradient has its share."""
-        losses, items = self._losses, window.num_items
-        is_divided = losses.is_divided(items)
-        is_whole = not is_divided and losses.is_normalized(
-            original, model, inputs, items
-        )
+        losses = self._losses
+        is_divided = losses.is_divided(window.num_items)
+        if not (is_divided or losses.is_tried or window.num_items is None):
+            self._try_out(original, model, inputs)
+        items = window.num_items
         count, weight = window.counts[window.at], window.weights[window.at]
         share = window.share = self._made().enter(count, weight)
         window.factor, window.is_entered = 1.0, True
         if is_divided:
             divisor = losses.times(items) / share if share else math.inf
             self._trainer.current_gradient_accumulation_steps = divisor
-        elif not is_whole:
+        elif not losses.is_normalized(items):
             window.factor = share / losses.times(items)
 
     def _end_epoch(self) -> tuple[list[Any], None]:
