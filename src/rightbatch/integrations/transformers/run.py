@@ -116,14 +116,16 @@ class TrainerRun:
         Args:
             updates: As the Trainer counts.
         """
-        position, stream = self.position, self._stream
-        if position.in_all is None or position.per_epoch is None:
+        position, examples = self.position, self._stream.dataset_size
+        if position.in_all is None or position.per_epoch is None or examples is None:
             return updates
         base = self._saved("lr_batch_size") or self._following.acting.lr_batch_size
-        exact = position.per_epoch * stream.granule / (base or self._first_batch_size())
-        self._stretch = math.ceil(exact - 1e-9) / exact
+        exact = examples / (base or self._first_batch_size())
+        # An epoch's last update is shorter, and a whole one to the Trainer's schedule.
+        per_epoch = math.ceil(exact - 1e-9)
+        self._stretch = per_epoch / exact
         epochs = position.in_all / position.per_epoch
-        return math.ceil(epochs * self._stretch * exact - 1e-9)
+        return math.ceil(epochs * per_epoch - 1e-9)
 
     def start(self, optimizer: Any) -> None:
         """Make the controller, now that model and optimizer are ready.
