@@ -28,13 +28,17 @@ from rightbatch.integrations.sklearn.examples import (
     targets_of,
 )
 from rightbatch.integrations.sklearn.gradient_source import LARGEST_PASS
-from rightbatch.integrations.sklearn.losses import ExampleLoss, criterion_of
+from rightbatch.integrations.sklearn.losses import (
+    ExampleLoss,
+    as_outputs,
+    criterion_of,
+)
 from rightbatch.integrations.sklearn.making import module_of, policy_of
 from rightbatch.integrations.sklearn.parameters import PassedOn
 from rightbatch.integrations.sklearn.targets import Targets
 from rightbatch.integrations.sklearn.training import Training
 from rightbatch.policies import PolicyContext
-from rightbatch.sampler.nesting import length_of, moved
+from rightbatch.sampler.nesting import moved
 
 DEFAULT_POLICY = "noise-following"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -56,6 +60,9 @@ class AdaptiveEstimator(PassedOn):
         policy: A policy of :mod:`rightbatch.policies`, or its name and parameters as a
             text; ``noise-following`` when None.
         lr_rule: How the rate follows the batch; see :class:`BatchSizeController`.
+        noise: Where the gradient noise is read, for policies and rules that look at it;
+            see :class:`Sensing`. Workers of a client send no gradients of single
+            examples: with one it is "units" or "off".
         initial_batch_size: Examples of the first update, for a policy that is a text,
             and of the least forward pass; the whole data where there are fewer.
         max_batch_size: Examples of an update at most; all of the data when None.
@@ -92,6 +99,7 @@ class AdaptiveEstimator(PassedOn):
         lr: float = 0.001,
         policy: Any = None,
         lr_rule: str = "auto",
+        noise: str = "auto",
         initial_batch_size: int = 32,
         max_batch_size: int | None = None,
         micro_batch_size: int | None = None,
@@ -116,6 +124,7 @@ class AdaptiveEstimator(PassedOn):
         self.lr = lr
         self.policy = policy
         self.lr_rule = lr_rule
+        self.noise = noise
         self.initial_batch_size = initial_batch_size
         self.max_batch_size = max_batch_size
         self.micro_batch_size = micro_batch_size
@@ -266,7 +275,7 @@ class AdaptiveEstimator(PassedOn):
             loss = loss.to(training.device)
         context = PolicyContext(
             dataset_size=None if training.part else len(training.split[0]),
-            epochs=None if training.part else self.max_epochs,
+            epochs=None if training.part else training.max_epochs,
         )
         policy = policy_of(
             DEFAULT_POLICY if self.policy is None else self.policy,
@@ -381,13 +390,7 @@ def outputs_of(module: nn.Module, examples: Examples) -> Tensor:
     parts: list[Tensor] = []
     with evaluating(module):
         for batch in _chunks(examples):
-            outputs: Any = module(moved(batch, place))
-            if not isinstance(outputs, Tensor) or length_of(outputs) is None:
-                raise InputError(
-                    "module: it must return a tensor with a row for each example, got "
-                    f"{type(outputs).__name__}."
-                )
-            parts.append(outputs.cpu())
+            parts.append(as_outputs(module(moved(batch, place))).cpu())
     return torch.cat(parts)
 
 

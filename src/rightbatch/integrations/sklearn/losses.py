@@ -36,7 +36,7 @@ class ExampleLoss:
         weight 2 were there twice. A criterion that returns a mean is taken at its word.
         """
         x, targets, *weights = batch
-        outputs = fitting(module(x), targets, self.num_classes)
+        outputs = fitting(as_outputs(module(x)), targets, self.num_classes)
         if weights:
             losses = self._of_each(*outputs)
             return (losses * weights[0]).sum() / weights[0].sum()
@@ -45,7 +45,8 @@ class ExampleLoss:
     def of_each(self, module: nn.Module, batch: Any) -> Tensor:
         """Return each example's loss times its weight, shape (b,)."""
         x, targets, *weights = batch
-        losses = self._of_each(*fitting(module(x), targets, self.num_classes))
+        outputs = fitting(as_outputs(module(x)), targets, self.num_classes)
+        losses = self._of_each(*outputs)
         return losses * weights[0] if weights else losses
 
     def _of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -103,6 +104,20 @@ def criterion_of(
             f"{', '.join(f'criterion__{name}' for name in parameters) or 'nothing'}: "
             f"{error}."
         ) from error
+
+
+def as_outputs(given: Any) -> Tensor:
+    """Return what a module returned, if it has a row for each example.
+
+    Raises:
+        InputError: It does not.
+    """
+    if isinstance(given, Tensor) and given.ndim:
+        return given
+    raise InputError(
+        "module: it must return a tensor with a row for each example, got "
+        f"{type(given).__name__}."
+    )
 
 
 def fitting(

@@ -108,6 +108,13 @@ class Training:
             return self.initial_batch_size
         return self._size("micro_batch_size")
 
+    @cached_property
+    def max_epochs(self) -> int:
+        """Passes over the data at most."""
+        owner = self.owner
+        who = type(owner).__name__
+        return _checks.positive_integer(who, "max_epochs", owner.max_epochs)
+
     def run(self, trained: Trained) -> None:
         """Train, from the beginning or from where it was.
 
@@ -191,18 +198,33 @@ class Training:
             scale = 1.0 if weights is None else float(weights.mean())
             evaluate = lambda: mean_loss() / scale  # noqa: E731
         return Sensing(
-            # Gradients that come from elsewhere pass no layer here.
-            noise="auto" if self.owner.client is None else "units",
+            noise=self._noise(),
             evaluate=evaluate,
             tokens=None if weights is None else total_weight,
         )
+
+    def _noise(self) -> Any:
+        """Return where noise is read: gradients from elsewhere pass no layer here.
+
+        Raises:
+            InputError: It is to be read there.
+        """
+        given = self.owner.noise
+        if self.owner.client is None:
+            return given
+        if given == "examples":
+            raise InputError(
+                f"{type(self.owner).__name__}: `noise` cannot be 'examples' with a "
+                "client, whose workers send no gradients of single examples.",
+                "units",
+            )
+        return "units" if given == "auto" else given
 
     def _ends(self, trained: Trained) -> Ends:
         owner, held_out = self.owner, self.split[1]
         if self.part:
             return Ends(max_epochs=1)
-        who = type(owner).__name__
-        epochs = _checks.positive_integer(who, "max_epochs", owner.max_epochs)
+        who, epochs = type(owner).__name__, self.max_epochs
         tol = owner.tol
         if tol is not None:
             _checks.nonnegative(who, "tol", tol)
