@@ -50,6 +50,13 @@ class Net(nn.Module):
         return self.last(self.drop(torch.relu(self.norm(self.first(x)))))
 
 
+def net(kind=Net, **settings):
+    """Return a network that is the same in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(**settings)
+
+
 class Items(Dataset):
     """Items made one by one, as those of a folder of images."""
 

@@ -14,6 +14,7 @@ from integrations.example_estimators import (
     blobs,
     classifier,
     line,
+    net,
     regressor,
     weights_of,
 )
@@ -53,7 +54,7 @@ def test_labels_may_be_words():
     assert np.array_equal(numbers.predict_proba(x), fitted.predict_proba(x))
 
 
-@pytest.mark.parametrize("module", [None, Net(outputs=2)])
+@pytest.mark.parametrize("module", [None, net(outputs=2)])
 def test_where_there_is_one_class_it_is_what_is_predicted(module):
     x, _ = blobs(20)
     fitted = classifier(module=module).fit(x, np.full(20, "only"))
@@ -169,7 +170,7 @@ def test_a_seed_decides_everything_and_leaves_no_trace():
 
 def test_dropout_is_off_in_predictions_and_modes_are_put_back():
     x, y = blobs()
-    fitted = classifier(module=Net(dropout=0.5, norm=True)).fit(x, y)
+    fitted = classifier(module=net(dropout=0.5, norm=True)).fit(x, y)
     mean = fitted.module_.norm.running_mean.clone()
     assert np.array_equal(fitted.predict_proba(x), fitted.predict_proba(x))
     assert np.allclose(fitted.predict_proba(x)[:1], fitted.predict_proba(x[:1]))
@@ -178,7 +179,7 @@ def test_dropout_is_off_in_predictions_and_modes_are_put_back():
 
 
 def test_a_module_that_is_given_is_copied_not_trained():
-    module = Net()
+    module = net()
     before = copy.deepcopy(module.state_dict())
     x, y = blobs()
     fitted = classifier(module=module).fit(x, y)
@@ -188,7 +189,7 @@ def test_a_module_that_is_given_is_copied_not_trained():
 
 def test_batch_normalization_never_meets_a_single_example():
     x, y = blobs(33)
-    fitted = classifier(module=Net(norm=True), max_epochs=5).fit(x, y)
+    fitted = classifier(module=net(norm=True), max_epochs=5).fit(x, y)
     assert min(fitted.batch_size_curve_) == 32
 
 

@@ -6,7 +6,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from integrations.example_estimators import Net, blobs, classifier, weights_of
+from integrations.example_estimators import (
+    blobs,
+    classifier,
+    net,
+    weights_of,
+)
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
@@ -24,7 +29,7 @@ def loss_of(module, batch):
 def test_a_gradient_is_the_mean_over_the_batch_however_it_is_cut():
     x, y = blobs()
     data = TensorDataset(torch.as_tensor(x), torch.as_tensor(y))
-    module = Net().double()
+    module = net().double()
     loss_of(module, data.tensors).mean().backward()
     whole = module.first.weight.grad.clone()
     source = LocalGradients(module, loss_of, data, micro_batch_size=4, seed=0)
@@ -50,7 +55,7 @@ def test_random_layers_draw_by_pass_wherever_the_generator_is():
     losses = []
     for salt in (0, 1):
         torch.manual_seed(0)
-        module = Net(dropout=0.5)
+        module = net(dropout=0.5)
         source = LocalGradients(module, loss_of, data, micro_batch_size=8, seed=3)
         controller = BatchSizeController(
             module,

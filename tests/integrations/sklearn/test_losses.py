@@ -10,6 +10,7 @@ from integrations.example_estimators import (
     blobs,
     classifier,
     line,
+    net,
     regressor,
     weights_of,
 )
@@ -104,14 +105,14 @@ class Ended(Net):
 @pytest.mark.parametrize(
     ("criterion", "module"),
     [
-        (nn.CrossEntropyLoss, Net(outputs=2)),
-        (nn.BCEWithLogitsLoss, Net(outputs=1)),
-        (nn.BCEWithLogitsLoss(), Ended(nn.Flatten(0), outputs=1)),
-        (nn.BCELoss, Ended(nn.Sigmoid(), outputs=1)),
-        (functional.binary_cross_entropy, Ended(nn.Sigmoid(), outputs=1)),
-        (nn.NLLLoss(), Ended(nn.LogSoftmax(1))),
-        (functional.nll_loss, Ended(nn.LogSoftmax(1))),
-        (nn.MultiMarginLoss, Net(outputs=2)),
+        (nn.CrossEntropyLoss, net(outputs=2)),
+        (nn.BCEWithLogitsLoss, net(outputs=1)),
+        (nn.BCEWithLogitsLoss(), net(Ended, end=nn.Flatten(0), outputs=1)),
+        (nn.BCELoss, net(Ended, end=nn.Sigmoid(), outputs=1)),
+        (functional.binary_cross_entropy, net(Ended, end=nn.Sigmoid(), outputs=1)),
+        (nn.NLLLoss(), net(Ended, end=nn.LogSoftmax(1))),
+        (functional.nll_loss, net(Ended, end=nn.LogSoftmax(1))),
+        (nn.MultiMarginLoss, net(outputs=2)),
     ],
 )
 def test_outputs_become_probabilities_as_their_loss_reads_them(criterion, module):
@@ -159,7 +160,7 @@ def test_a_loss_that_cannot_be_is_refused(settings, match):
 
 def test_a_module_with_other_outputs_than_classes_is_refused():
     with pytest.raises(InputError, match=r"each of 3 classes, got shape \(2,\)"):
-        classifier(module=Net(outputs=2)).fit(*blobs())
+        classifier(module=net(outputs=2)).fit(*blobs())
 
 
 def test_a_function_in_c_that_does_not_say_its_arguments_is_called_as_it_is():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from integrations.example_estimators import Net, blobs, classifier, line, regressor
+from integrations.example_estimators import (
+    Net,
+    blobs,
+    classifier,
+    line,
+    net,
+    regressor,
+)
 from torch import nn
 
 from rightbatch.errors import InputError
@@ -22,7 +29,7 @@ def net_of(width):
         {"module__hidden": 5},
         {"module": Net},
         {"module": Net, "module__hidden": 5, "module__dropout": 0.1},
-        {"module": Net(hidden=5)},
+        {"module": net(hidden=5)},
         {"module": net_of, "module__width": 5},
         {"module": lambda: net_of(5)},
     ],
@@ -49,7 +56,7 @@ def test_an_optimizer_is_a_name_a_class_or_a_function(settings):
 
 
 def test_a_frozen_parameter_is_left_alone():
-    module = Net()
+    module = net()
     module.first.requires_grad_(False)
     x, y = blobs()
     fitted = classifier(module=module, optimizer__weight_decay=0.5).fit(x, y)
@@ -87,7 +94,7 @@ def test_an_unknown_parameter_is_refused_by_name(name, match):
     ("settings", "match"),
     [
         ({"module": 3}, "module: must be an nn.Module, its class or a function"),
-        ({"module": Net(), "module__x": 1}, "`module__x` needs a class.*module=Net"),
+        ({"module": net(), "module__x": 1}, "`module__x` needs a class.*module=Net"),
         ({"module": Net, "module__depth": 1}, "Net cannot be made with module__depth"),
         ({"module__depth": 1}, "OneHiddenLayer cannot be made with module__depth"),
         ({"module__hidden": 0}, "`module__hidden` must be a whole number"),
