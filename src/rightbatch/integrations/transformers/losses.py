@@ -88,7 +88,7 @@ class TrainerLosses:
         looks = abs(2 * twice - whole) < abs(twice - whole)
         if not (looks and mean and math.isfinite(mean)):
             return [1.0, float(looks), -1.0]
-        over = counts[0] * whole / mean
+        over = counts[0] * whole / mean / self.times(counts[0])
         found = min((abs(over - count), shifts) for shifts, count in enumerate(counts))
         return [1.0, 1.0, float(found[1]) if found[0] < _CLOSE * over else -1.0]
 
