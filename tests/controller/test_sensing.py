@@ -159,6 +159,17 @@ def test_a_batch_of_one_example_waits_to_be_read():
     assert controller.noise_scale.estimate.num_steps == 1
 
 
+@pytest.mark.parametrize("noise", ["auto", "examples", "units"])
+def test_a_short_batch_of_one_example_at_an_epoch_s_end_is_left_out(noise):
+    sensing = Sensing(noise=noise, every=2)
+    stream = stream_of(data(9), tail="short")
+    policy = Watching(4, frozenset({"noise_scale"}), [])
+    controller = run(controlled(policy, stream=stream, sensing=sensing), max_steps=6)
+    assert [one.batch_size for one in controller.records] == [4, 4, 1, 4, 4, 1]
+    moments = [one.grad_sq_norm for one in controller.records]
+    assert moments[0] == moments[1] == moments[2] != moments[3]
+
+
 def test_the_noise_scale_stands_in_the_record():
     controller, _ = watched("moments", sensing=Sensing(every=1))
     run(controller, max_steps=5)

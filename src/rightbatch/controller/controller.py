@@ -397,12 +397,15 @@ class BatchSizeController:
         return self._served
 
     def _next_batch(self, end: float) -> UpdateBatch | None:
-        size, units = self._decide(), 1
+        size = self._decide()
         if self._stream.begins_at(size) >= end:
             return None  # the rest of the epoch is too little for a batch that grew
-        if self._noise is not None:
-            units = self._noise.units_of(size, self._stream.micro_batch_size)
-        return self._stream.next(size, min_units=units)
+        if self._noise is None:
+            return self._stream.next(size)
+        units = self._noise.units_of(size, self._stream.micro_batch_size)
+        batch = self._stream.next(size, min_units=units)
+        self._noise.look_at(batch)
+        return batch
 
     def _finish(self, update: Update, closure: Callable[[], Tensor] | None) -> None:
         """Make the step of an update, and write down what it was."""

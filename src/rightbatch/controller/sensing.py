@@ -14,6 +14,7 @@ from rightbatch.fitting import Interval
 from rightbatch.gradients import NoiseMeter, NoiseReading
 from rightbatch.gradients.replicas import replicas_of
 from rightbatch.noise_scale import GradientMoments
+from rightbatch.sampler import UpdateBatch
 
 NOISE = ("auto", "units", "examples", "off")
 _NOISE_NEEDS = frozenset({"moments", "noise_scale"})
@@ -166,6 +167,20 @@ class NoiseSensor:
                 most = batch_size // micro_batch_size
         self._is_read = most >= 2
         return max(1, min(least, most)) if self._is_read else 1
+
+    def look_at(self, batch: UpdateBatch) -> None:
+        """Leave an update out that came out too short to tell noise.
+
+        The last one of an epoch may have fewer examples than were asked for.
+
+        Args:
+            batch: Of the update now begun.
+        """
+        told = batch.num_examples
+        if self._source == "units":
+            told = min(told, len(batch.passes) * replicas_of(self._model).num)
+        if self._meter.is_measuring and told < 2:
+            self.leave_out()
 
     def _mixes_examples(self) -> bool:
         return any(map(mixes_examples, batch_normalizations(self._model)))
