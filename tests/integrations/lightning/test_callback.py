@@ -1,5 +1,7 @@
 """Under the callback, Lightning makes the updates of the plain controller."""
 
+import pickle
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -392,7 +394,14 @@ class Scaled(Net):
             next(self.parameters()).grad[0] = torch.inf
 
 
-def test_a_step_that_the_scaler_leaves_out_is_said_and_counts_for_no_schedule(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(SGD, {}), (SGD, {"fused": True}), (AdamW, {"fused": True})],
+    ids=["sgd", "fused sgd", "fused adamw"],
+)
+def test_a_step_that_the_scaler_leaves_out_is_said_and_counts_for_no_schedule(
+    tmp_path, kind, settings
+):
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
     rates = []
@@ -408,7 +417,8 @@ def test_a_step_that_the_scaler_leaves_out_is_said_and_counts_for_no_schedule(tm
         acting=Acting(lr_batch_size=4, counts="steps"),
         sensing=Sensing(noise="off"),
     )
-    module = Watched(lost=4, schedule=by_step(StepLR, step_size=1, gamma=0.5))
+    halving = by_step(StepLR, step_size=1, gamma=0.5)
+    module = Watched(lost=4, optimizer=kind, schedule=halving, **settings)
     fitted(
         tmp_path,
         callback,
@@ -422,9 +432,13 @@ def test_a_step_that_the_scaler_leaves_out_is_said_and_counts_for_no_schedule(tm
     assert sum("no step" in reason for reason in reasons) == 1
     # The schedule never sees the rate of the batch.
     assert rates == [0.1, 0.05, 0.025, 0.0125]
+    lrs = [record.lr for record in callback.records]
+    assert [lrs[0], *lrs[2:]] == pytest.approx([0.3, 0.075, 0.0375])
+    assert callback.records[-1].loss > 0
 
 
-def test_losses_and_noise_are_those_without_a_scaler(tmp_path):
+@pytest.mark.parametrize("fused", [False, True])
+def test_losses_and_noise_are_those_without_a_scaler(tmp_path, fused):
     found = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
         settings = {}
@@ -434,7 +448,8 @@ def test_losses_and_noise_are_those_without_a_scaler(tmp_path):
             plugin.autocast_context_manager = torch.enable_grad
             settings = {"plugins": plugin}
         callback = BatchSizeCallback(POLICIES["listed"], sensing=EXAMPLES)
-        fitted(tmp_path, callback, module=Scaled(), max_epochs=2, **settings)
+        module = Scaled(optimizer=AdamW, fused=fused, lr=0.01)
+        fitted(tmp_path, callback, module=module, max_epochs=2, **settings)
         found.append(
             [(one.loss, one.noise_scale or 0.0, one.lr) for one in callback.records]
         )
@@ -505,6 +520,12 @@ def test_a_policy_may_be_named_and_begins_at_a_micro_batch(tmp_path):
     callback = BatchSizeCallback("geodamp:delay=1,factor=3", lr_rule="none")
     fitted(tmp_path, callback, max_epochs=2)
     assert {record.batch_size for record in callback.records} == {4, 12}
+
+
+def test_a_callback_can_be_sent_to_the_processes_that_a_trainer_spawns(tmp_path):
+    callback = pickle.loads(pickle.dumps(BatchSizeCallback(POLICIES["geodamp"])))
+    fitted(tmp_path, callback, max_epochs=2)
+    assert callback.batch_size == 8
 
 
 def test_the_log_and_the_trainer_s_loggers_are_told(tmp_path):

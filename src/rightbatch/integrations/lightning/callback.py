@@ -112,7 +112,7 @@ class BatchSizeCallback(_Callback):
             _checks.positive_integer(_WHO, "micro_batch_size", micro_batch_size)
         self._policy, self._lr_rule = policy, lr_rule
         self._sensing, self._acting = sensing, acting
-        self._micro_batch_size, self._count = micro_batch_size, count or first_length
+        self._micro_batch_size, self._count = micro_batch_size, count
         self._log = log
         self._controller: HostedController | None = None
         self._columns = RecordColumns()
@@ -262,7 +262,9 @@ class BatchSizeCallback(_Callback):
             self._begin(trainer, batch_idx, epoch_end)
         after = batch_idx + 1
         self._is_last = trainer.is_last_batch or after in (self._stop, epoch_end)
-        self._share = controller.enter(counted(self._count, batch), batch)
+        count = self._count
+        num_examples = first_length(batch) if count is None else counted(count, batch)
+        self._share = controller.enter(num_examples, batch)
         self._is_inside, self._is_stepped = True, False
 
     def _begin(self, trainer: Any, batch_idx: int, epoch_end: float) -> None:
@@ -281,7 +283,9 @@ class BatchSizeCallback(_Callback):
         """Let the loss count for as much as its micro-batch is of the update."""
         divided = int(trainer.accumulate_grad_batches)
         factor = self._share * divided
-        self._loss = loss.detach() * (divided / self._scale)
+        self._loss = loss.detach()
+        if divided != self._scale:
+            self._loss = self._loss * (divided / self._scale)
         if loss.requires_grad and not math.isclose(factor, 1.0, rel_tol=1e-12):
             loss.register_hook(partial(torch.mul, other=factor))
 

@@ -1,7 +1,7 @@
 """What a Lightning user's loader says of its micro-batches."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def first_length(batch: Any) -> int:
     """Return how many examples a batch has: the length of its first tensor.
 
     Args:
-        batch: A tensor; or a mapping or sequence that holds one, however deep.
+        batch: A tensor; or a mapping, list or tuple that holds one, however deep.
 
     Raises:
         InputError: It holds none.
@@ -101,15 +101,19 @@ def counted(count: Callable[[Any], int], batch: Any) -> int:
 
 
 def _first_tensor(batch: Any) -> Tensor | None:
+    # Asked of every micro-batch: what most of them are is looked at first.
     if isinstance(batch, Tensor):
         return batch
-    parts: list[Any] = []
-    if isinstance(batch, Mapping):
-        parts = [*batch.values()]
-    elif isinstance(batch, Sequence) and not isinstance(batch, str | bytes):
-        parts = [*batch]
-    found = (_first_tensor(one) for one in parts)
-    return next((one for one in found if one is not None), None)
+    parts: Iterable[Any] = ()
+    if isinstance(batch, list | tuple):
+        parts = batch
+    elif isinstance(batch, Mapping):
+        parts = batch.values()
+    for one in parts:
+        found = _first_tensor(one)
+        if found is not None:
+            return found
+    return None
 
 
 def _batch_size(loader: Any) -> int | None:
