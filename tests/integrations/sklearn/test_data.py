@@ -100,6 +100,33 @@ def test_more_rows_than_go_through_the_module_at_once_are_all_predicted(made):
     assert np.allclose(fitted.predict(Items(many)), fitted.predict(many), atol=1e-5)
 
 
+def test_images_of_a_data_set_are_predicted_as_an_array_too():
+    x, y = blobs()
+    images = x.reshape(-1, 1, 2, 2)
+    fitted = classifier().fit(tensors(images, y))
+    assert np.array_equal(fitted.predict(images), fitted.predict(tensors(images)))
+
+
+def test_an_input_may_be_anything_that_its_module_takes():
+    class Parts(Items):
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return {"left": x[:2], "right": x[2:]}, y
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.last(torch.cat([x["left"], x["right"]], dim=1))
+
+    x, y = blobs()
+    fitted = classifier(module=Joined, max_epochs=40, lr=0.05).fit(Parts(x, y))
+    assert fitted.score(Parts(x, y)) > 0.9
+    assert not hasattr(fitted, "n_features_in_")
+
+
 class Endless(IterableDataset):
     def __iter__(self):
         return iter(())

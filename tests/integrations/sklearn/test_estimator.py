@@ -132,6 +132,14 @@ def test_a_policy_that_looks_at_the_loss_is_shown_it():
     assert fitted.batch_size_curve_[-1] > 4
 
 
+def test_noise_is_not_asked_of_the_one_example_an_epoch_ends_with():
+    fitted = classifier(policy="noise-following", max_epochs=8, tol=None)
+    fitted.fit(*blobs(65))
+    # Every tenth update is read: the 21st would be, and has one example.
+    assert fitted.batch_size_curve_[20] == 1
+    assert len(fitted.history_) == 24
+
+
 def test_whoever_logs_gets_every_update():
     rows = []
     x, y = blobs()

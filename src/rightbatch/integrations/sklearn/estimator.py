@@ -1,6 +1,7 @@
 """What a classifier and a regressor have in common: parameters, training, outputs."""
 
 import copy
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -265,7 +266,7 @@ class AdaptiveEstimator(PassedOn):
         module = module_of(
             self.module,
             self.passed_on("module__"),
-            0 if self.module is not None else examples.num_inputs,
+            math.prod(examples.input_shape),
             targets.num_outputs,
         )
         loss = criterion_of(
@@ -308,7 +309,10 @@ class AdaptiveEstimator(PassedOn):
                 )
         examples = of_dataset(x, self._dtype)
         if reset:
-            self.n_features_in_ = examples.num_inputs
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(self).pop(name, None)
+            if examples.input_shape:
+                self.n_features_in_ = examples.input_shape[0]
         return examples
 
     # Outputs ----------------------------------------------------------------------

@@ -35,10 +35,10 @@ class Examples:
         return len(self.targets)
 
     @property
-    def num_inputs(self) -> int:
-        """Values of an example's input; 0 where it is no tensor or array."""
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of an example's input; () where it is no tensor or array."""
         first = self.inputs[0] if self.items is None else self.inputs[self.items[0]][0]
-        return int(np.prod(np.shape(first))) if hasattr(first, "shape") else 0
+        return tuple(np.shape(first)) if hasattr(first, "shape") else ()
 
     def at(self, places: NDArray[Any]) -> Self:
         """Return some of the examples.
