@@ -103,7 +103,7 @@ def trainer_of(folder, callback, **settings):
 
 
 def fitted(folder, callback, *, module=None, loader=None, path=None, **settings):
-    module = module or Net()
+    module = Net() if module is None else module
     settings.setdefault("max_epochs", 3)
     trainer = trainer_of(folder, callback, **settings)
     loader = loader_of(data()) if loader is None else loader

@@ -522,6 +522,21 @@ def test_a_policy_may_be_named_and_begins_at_a_micro_batch(tmp_path):
     assert {record.batch_size for record in callback.records} == {4, 12}
 
 
+@pytest.mark.slow
+def test_a_compiled_module_s_noise_is_read_in_units(tmp_path):
+    found = []
+    for settings in ({}, {"sensing": Sensing(noise="units")}):
+        module = Net()
+        if not settings:
+            module = torch.compile(module, backend="eager")
+        policy = NoiseFollowing(initial_batch_size=16)
+        callback = BatchSizeCallback(policy, lr_rule="none", **settings)
+        fitted(tmp_path, callback, module=module, max_epochs=5)
+        assert callback.noise_scale.source == "units"
+        found.append([(one.batch_size, one.loss) for one in callback.records])
+    torch.testing.assert_close(torch.tensor(found[0]), torch.tensor(found[1]))
+
+
 def test_a_callback_can_be_sent_to_the_processes_that_a_trainer_spawns(tmp_path):
     callback = pickle.loads(pickle.dumps(BatchSizeCallback(POLICIES["geodamp"])))
     fitted(tmp_path, callback, max_epochs=2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from time import perf_counter
@@ -162,7 +163,10 @@ class BatchSizeCallback(_Callback):
         optimizer = trainer.optimizers[0]
         plugin = trainer.precision_plugin
         self._scaler = plugin.scaler if hasattr(plugin, "scaler") else None
-        controller = self._controller = self._made(trainer, optimizer)
+        sensing = self._sensing or Sensing()
+        if sensing.noise == "auto" and _is_compiled(pl_module):
+            sensing = replace(sensing, noise="units")
+        controller = self._controller = self._made(trainer, optimizer, sensing)
         if self._state is not None:
             controller.records = records_from(self._state["records"])
             controller.load_state_dict(self._state["controller"])
@@ -172,7 +176,9 @@ class BatchSizeCallback(_Callback):
             optimizer.register_step_post_hook(self._after_step),
         ]
 
-    def _made(self, trainer: Any, optimizer: Optimizer) -> HostedController:
+    def _made(
+        self, trainer: Any, optimizer: Optimizer, sensing: Sensing
+    ) -> HostedController:
         loads = loads_of(
             trainer.train_dataloader,
             self._micro_batch_size,
@@ -203,7 +209,7 @@ class BatchSizeCallback(_Callback):
             policy,
             stream,
             lr_rule=self._lr_rule,
-            sensing=self._sensing,
+            sensing=sensing,
             acting=self._acting,
         )
 
@@ -382,3 +388,11 @@ class BatchSizeCallback(_Callback):
             rows = rows_of(records[-1], before)
             for logger in trainer.loggers:
                 logger.log_metrics(rows, step=step)
+
+
+def _is_compiled(module: Any) -> bool:
+    """Return whether a module's steps are compiled: Lightning keeps the module itself.
+
+    Single examples cannot be read in what is compiled.
+    """
+    return hasattr(module, "_compiler_ctx") and module._compiler_ctx is not None
