@@ -57,6 +57,14 @@ Crossing = Annotated[
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Processes for runs; one per core by default.")
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|ADDRESS",
+        help="Run on a Dask cluster: local, of --processes, or a scheduler's address, "
+        "tcp://host:port.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Law = Annotated[str, typer.Option(help="auto, inverse, knee or floor.")]
 EpochSize = Annotated[

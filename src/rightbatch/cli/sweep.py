@@ -1,6 +1,7 @@
 """``sweep WORKLOAD``: steps to the target over batch sizes, rates and seeds."""
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rightbatch.experiments.record import Run
     from rightbatch.experiments.store import RunStore
     from rightbatch.experiments.sweep import SweepSettings
+    from rightbatch.experiments.workers import Workers
     from rightbatch.workload import Workload
 
 NAME = "sweep"
@@ -37,6 +39,7 @@ class SweepOptions:
         resume: Take finished runs from it.
         processes: For the runs; None for one per core.
         data_dir: Where data sets lie.
+        dask: Where a Dask cluster runs them; None for processes of our own.
     """
 
     spec: str
@@ -50,6 +53,7 @@ class SweepOptions:
     resume: bool
     processes: int | None
     data_dir: Path | None
+    dask: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,7 @@ class SweepRequest:
         resume: Take finished runs from it.
         processes: For the runs; None for one per core.
         data_dir: Where data sets lie.
+        dask: As for :class:`SweepOptions`.
     """
 
     spec: str
@@ -73,6 +78,7 @@ class SweepRequest:
     resume: bool
     processes: int | None
     data_dir: Path | None
+    dask: str | None = None
 
     def inputs(self) -> dict[str, Any]:
         """Return the settings as the JSON document gives them."""
@@ -104,6 +110,7 @@ def run(
     store: flags.Store = None,
     resume: flags.Resume = False,
     processes: flags.Processes = None,
+    dask: flags.Dask = None,
     csv: Annotated[Path | None, typer.Option(help="Write the runs here.")] = None,
     data_dir: flags.DataDir = None,
     json: flags.Json = False,
@@ -129,6 +136,7 @@ def run(
         resume=resume,
         processes=processes,
         data_dir=data_dir,
+        dask=dask,
     )
     request = read_request(options)
     with open_store(request.store, request.workload) as kept:
@@ -201,6 +209,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
         resume=options.resume,
         processes=options.processes,
         data_dir=options.data_dir,
+        dask=options.dask,
     )
 
 
@@ -261,11 +270,14 @@ def run_sweep(
     grid = (settings.batch_sizes, settings.lrs or (), settings.seeds)
     total = len(grid[0]) * len(grid[1]) * len(grid[2])
     try:
-        with out.bar(f"running {request.workload.name} to the target", total) as show:
+        with (
+            _workers(out, request) as workers,
+            out.bar(f"running {request.workload.name} to the target", total) as show,
+        ):
             return sweep(
                 request.spec,
                 settings,
-                processes=request.processes,
+                processes=workers,
                 data_dir=request.data_dir,
                 store=store,
                 resume=request.resume,
@@ -276,6 +288,23 @@ def run_sweep(
             f"interrupted; finished runs are kept in {request.store}.",
             "go on with --resume",
         ) from None
+
+
+def _workers(
+    out: Output, request: SweepRequest
+) -> "AbstractContextManager[int | Workers | None]":
+    """Return what the runs are spread over, there for the length of a block."""
+    if request.dask is None:
+        return nullcontext(request.processes)
+    from rightbatch.experiments.dask_workers import dask_workers
+    from rightbatch.experiments.workers import num_cores
+
+    wanted, settings = request.processes, request.settings
+    if request.dask == "local":
+        # No more than there are units of work; each takes seconds to start.
+        units = len(settings.batch_sizes) * len(settings.seeds)
+        wanted = min(wanted or num_cores(), units)
+    return dask_workers(request.dask, processes=wanted, on_wait=out.note)
 
 
 def rows_of(runs: "tuple[Run, ...]") -> list[dict[str, Any]]:

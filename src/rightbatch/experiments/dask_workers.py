@@ -27,6 +27,7 @@ from rightbatch.experiments.workers import Result, Work, interrupts_held, num_co
 
 try:
     from distributed import Client, LocalCluster, WorkerPlugin, get_worker
+    from distributed.comm.addressing import get_address_host_port
 except ImportError as error:
     raise InputError(
         "Dask is not installed.", "pip install 'rightbatch[dask]'"
@@ -34,12 +35,11 @@ except ImportError as error:
 
 PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
+TELL_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 # One under way and one that waits: an adaptive cluster sees that there is more to do,
 # and a worker that dies is held against two jobs, not against all that is left.
 JOBS_PER_WORKER = 2
-# Of each worker there is one: torch's generators and threads are the process's.
-RESOURCE = "rightbatch"
 
 Told = Callable[[str], Any]
 
@@ -71,7 +71,8 @@ class DaskWorkers:
         patience_seconds: float = PATIENCE_SECONDS,
         on_wait: Told | None = None,
     ) -> None:
-        self._client, self._patience, self._on_wait = client, patience_seconds, on_wait
+        self._client, self._patience = client, patience_seconds
+        self._on_wait: Told = on_wait or _say_nothing
         self._check_open()
 
     def run(
@@ -120,21 +121,28 @@ class DaskWorkers:
             if workers:
                 seen, told = time.monotonic(), False
                 continue
-            if not told and self._on_wait is not None:
+            alone = time.monotonic() - seen
+            if not told and alone > min(TELL_SECONDS, self._patience / 2):
+                told = True
                 self._on_wait(
                     "the Dask scheduler has no workers; waiting "
                     f"{self._patience:g} s for one ..."
                 )
-            told = True
-            if time.monotonic() - seen > self._patience:
+            if alone > self._patience:
                 raise RightbatchError(
                     f"the Dask scheduler had no workers for {self._patience:g} s.",
                     "start some: dask worker ADDRESS; what is finished is kept",
                 )
 
     def _count(self) -> int:
-        workers = self._client.scheduler_info()["workers"].values()
-        return sum(RESOURCE in one.get("resources", {}) for one in workers)
+        try:
+            found = self._client.scheduler_info()
+        except (OSError, RuntimeError) as error:
+            raise _gone() from error
+        # What a client that has lost its scheduler knows is nothing, or old.
+        if self._client.status != "running" or "workers" not in found:
+            raise _gone()
+        return len(found["workers"])
 
     def _check_open(self) -> None:
         if getattr(self._client, "asynchronous", False):
@@ -202,7 +210,8 @@ def _local(processes: int | None) -> Generator[Any]:
             n_workers=number,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            # Its server is there without the page too: on a port that is free.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": ":0"},
             # As without Dask, memory is the system's affair.
             memory_limit=0,
             silence_logs=logging.CRITICAL,
@@ -214,18 +223,25 @@ def _local(processes: int | None) -> Generator[Any]:
 @contextmanager
 def _connected(address: str) -> Generator[Any]:
     try:
+        # A client that fails on a wrong address leaves half of itself behind.
+        get_address_host_port(address, strict=True)
         with warnings.catch_warnings():
             # What must agree is compared by us, and named.
             warnings.simplefilter("ignore")
             client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except (OSError, ValueError) as error:
+        # "Timed out" has a cause that says more, behind the name of an object.
+        reason = str(error.__cause__ or error).rpartition(">: ")[2]
         raise InputError(
             f"no Dask scheduler answers at {address}: {reason}",
             "is it running? start one: dask scheduler",
         ) from error
     with client:
         yield client
+
+
+def _say_nothing(_sentence: str) -> None:
+    """Stand for nobody to tell."""
 
 
 @contextmanager
@@ -267,7 +283,6 @@ class _Going:
                 self._name,
                 pickle.dumps(job),
                 key=key,
-                resources={RESOURCE: 1},
                 priority=-place,
             )
             self._futures[key] = future
@@ -304,9 +319,7 @@ class _Going:
         try:
             outcome = future.result()
         except CancelledError:
-            raise RightbatchError(
-                "the Dask scheduler is gone.", "what is finished is kept"
-            ) from None
+            raise _gone() from None
         except Exception as error:
             _explain(error, job)
         del self.jobs[future.key], self._futures[future.key]
@@ -339,6 +352,13 @@ def _sent(client: Any, doing: "_Doing") -> Generator[str]:
             client.unregister_worker_plugin(name)
 
 
+def _gone() -> RightbatchError:
+    return RightbatchError(
+        "the Dask scheduler is gone, or has forgotten this client.",
+        "what is finished is kept; resume on another one",
+    )
+
+
 def _explain(error: Exception, job: Any) -> NoReturn:
     """Raise what an error of Dask's own means.
 
@@ -351,8 +371,9 @@ def _explain(error: Exception, job: Any) -> NoReturn:
             f"Dask workers were killed again and again in the middle of {job}.",
             "too little memory? try fewer workers on a machine, and resume",
         ) from None
-    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-    if isinstance(cause, ImportError):
+    # Dask may hand over an error as itself, as a cause or as a text.
+    cause = error.__cause__ or error
+    if isinstance(cause, ImportError) or "ModuleNotFoundError" in str(cause):
         raise InputError(
             f"the Dask cluster cannot run it: {cause}.",
             "install the rightbatch of here on the scheduler and on every worker",
@@ -364,7 +385,6 @@ def _explain(error: Exception, job: Any) -> NoReturn:
 
 # On a worker ------------------------------------------------------------------------
 
-# Workers may be threads of one process, which has one state of torch.
 _alone = threading.Lock()
 
 
@@ -389,13 +409,41 @@ class _Doing(WorkerPlugin):
         self._work: Work[Any, Any] | None = None
         self.is_over = False
 
-    async def setup(self, worker: Any) -> None:
-        """Let one job at a time come.
+    def setup(self, worker: Any) -> None:
+        """Take note of where this is.
 
         Raises:
             InputError: Versions differ from those of who sent this.
         """
         self._address = worker.address
+        self._check_versions()
+
+    def teardown(self, worker: Any) -> None:
+        """Let a job that is under way end soon."""
+        self.is_over = True
+
+    def do(self, payload: bytes) -> _Outcome:
+        """Return what a job came to."""
+        results: list[Any] = []
+        # In a process of its own; where the client's is this one, stdout is the user's.
+        apart = os.getpid() != self._home
+        try:
+            # Workers with several threads, or in one process: torch's generators and
+            # its number of threads are the process's.
+            with _alone, redirect_stdout(sys.stderr) if apart else nullcontext():
+                self._check_wanted()
+                work = self._prepared()
+                with self._stopped_when_over():
+                    for result in work(pickle.loads(payload)):
+                        results.append(result)
+        except RightbatchError as error:
+            return _Outcome(results, error)
+        except Exception:
+            said = f"the Dask worker {self._address} failed.\n{traceback.format_exc()}"
+            return _Outcome(results, RightbatchError(said))
+        return _Outcome(results)
+
+    def _check_versions(self) -> None:
         found = _compared_versions()
         differences = [
             f"{name} {found[name]}, here {wanted}"
@@ -408,50 +456,39 @@ class _Doing(WorkerPlugin):
                 f"process: {'; '.join(differences)}.",
                 "install the same ones",
             )
-        await worker.set_resources(**{RESOURCE: 1})
 
-    def teardown(self, worker: Any) -> None:
-        """Let a job that is under way end soon."""
-        self.is_over = True
-
-    def do(self, payload: bytes) -> _Outcome:
-        """Return what a job came to."""
-        results: list[Any] = []
-        # In a process of its own; where the client's is this one, stdout is the user's.
-        apart = os.getpid() != self._home
-        try:
-            with _alone, redirect_stdout(sys.stderr) if apart else nullcontext():
-                work = self._prepared()
-                with self._stopped_when_over():
-                    for result in work(pickle.loads(payload)):
-                        results.append(result)
-        except RightbatchError as error:
-            return _Outcome(results, error)
-        except Exception:
-            said = f"the Dask worker {self._address} failed.\n{traceback.format_exc()}"
-            return _Outcome(results, RightbatchError(said))
-        return _Outcome(results)
+    def _check_wanted(self) -> None:
+        if self.is_over:
+            raise InterruptedRunError("nobody waits for this run any more.")
 
     def _prepared(self) -> Work[Any, Any]:
         if self._work is None:
-            try:
-                prepare, arguments = pickle.loads(self._made_of)
-                self._work = prepare(*arguments)
-            except RightbatchError as error:
-                told = type(error)(f"on the Dask worker {self._address}: {error}")
-                raise told from error
+            self._work = self._made()
         return self._work
+
+    def _made(self) -> Work[Any, Any]:
+        # Of a worker that came later nobody has asked for them.
+        self._check_versions()
+        prepare, arguments = pickle.loads(self._made_of)
+        try:
+            return prepare(*arguments)
+        except RightbatchError as error:
+            told = type(error)(f"on the Dask worker {self._address}: {error}")
+            raise told from error
 
     @contextmanager
     def _stopped_when_over(self) -> Generator[None]:
         """Break a job off after its next update once nobody waits for it."""
+        if "torch" not in sys.modules:
+            yield
+            return
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         own = threading.get_ident()
 
         def look(*_: Any) -> None:
-            if self.is_over and threading.get_ident() == own:
-                raise InterruptedRunError("nobody waits for this run any more.")
+            if threading.get_ident() == own:
+                self._check_wanted()
 
         handle = register_optimizer_step_post_hook(look)
         try:
@@ -463,9 +500,8 @@ class _Doing(WorkerPlugin):
 def _do(name: str, payload: bytes) -> _Outcome:
     plugins: Any = get_worker().plugins
     doing = plugins.get(name)
-    if doing is None:
-        return _Outcome([], InterruptedRunError("nobody waits for this run any more."))
-    return doing.do(payload)
+    # Taken away while this came: nobody waits for what it would be.
+    return _Outcome([]) if doing is None else doing.do(payload)
 
 
 def _compared_versions() -> dict[str, str]:
