@@ -37,6 +37,7 @@ class _Window:
     passes: list[ForwardPass] = field(default_factory=list[ForwardPass])
     weights: list[float] = field(default_factory=list[float])
     losses: list[Any] = field(default_factory=list[Any])
+    factors: list[float] = field(default_factory=list[float])
     withdrawn: int = 0
     share: float = 1.0
     block: AbstractContextManager[Any] | None = None
@@ -47,6 +48,16 @@ class _Window:
     step: AbstractContextManager[float] | None = None
     is_restored: bool = False
     lr: float = 0.0
+
+    def weighed_loss(self) -> float:
+        """Return the sum of the losses, each times its factor, waiting for it once."""
+        losses, factors = self.losses, self.factors
+        if not losses:
+            return 0.0
+        if factors.count(factors[0]) == len(factors):
+            return float(sum(losses[1:], losses[0])) * factors[0]
+        pairs = zip(losses, factors, strict=True)
+        return float(sum(loss * factor for loss, factor in pairs))
 
     @property
     def is_full(self) -> bool:
@@ -231,7 +242,8 @@ class HostedController(BatchSizeController):
             if self._tokens is not None:
                 # Of the others nobody knows yet: `leave` makes good for it.
                 window.expected = (weight or 1) * len(window.batch.passes) * replicas
-        window.passes.append(ForwardPass(batch, num_examples, 1))
+        # Nothing of a micro-batch is kept beyond it.
+        window.passes.append(ForwardPass(None, num_examples, 1))
         window.weights.append(weight)
         window.share = weight * replicas / window.expected
         if self._noise is not None and self._noise.is_measuring:
@@ -244,6 +256,7 @@ class HostedController(BatchSizeController):
         self,
         loss: Tensor | float,
         *,
+        loss_scale: float = 1.0,
         grad_scale: float = 1.0,
         is_last: bool | None = None,
     ) -> bool:
@@ -251,6 +264,7 @@ class HostedController(BatchSizeController):
 
         Args:
             loss: Its mean loss, without the factor of :meth:`enter`.
+            loss_scale: What `loss` is larger by, where a framework scales or divides.
             grad_scale: What the gradient is larger by in mixed precision.
             is_last: Whether the update is complete, where the framework knows better
                 than by the number of its micro-batches.
@@ -266,10 +280,8 @@ class HostedController(BatchSizeController):
         if window.block is not None:
             window.block.__exit__(None, None, None)
             window.block = None
-        detached = loss.detach() if isinstance(loss, Tensor) else loss
-        window.losses.append(detached * window.share)
-        # Nothing of a micro-batch is kept beyond it.
-        window.passes[-1] = replace(window.passes[-1], batch=None)
+        window.losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
+        window.factors.append(window.share / loss_scale)
         if is_last is None:
             is_last = window.is_full
         if is_last:
@@ -429,7 +441,7 @@ class HostedController(BatchSizeController):
         sums = [
             sum(window.weights),
             float(sum(one.num_examples for one in window.passes)),
-            float(sum(window.losses)) / replicas,
+            window.weighed_loss() / replicas,
         ]
         weight, examples, loss = sums if replicas == 1 else self._sharing.sum(sums)
         if not weight > 0:

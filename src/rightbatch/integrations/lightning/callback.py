@@ -124,7 +124,7 @@ class BatchSizeCallback(_Callback):
         self._scale = 1.0
         # Of the update under way: the batch after its last, and how a loss counts.
         self._stop, self._is_last = 0, False
-        self._share, self._loss = 1.0, torch.zeros(())
+        self._share, self._loss, self._loss_scale = 1.0, torch.zeros(()), 1.0
         self._is_inside = self._is_stepped = False
         self._paused = 0.0
 
@@ -289,16 +289,19 @@ class BatchSizeCallback(_Callback):
         """Let the loss count for as much as its micro-batch is of the update."""
         divided = int(trainer.accumulate_grad_batches)
         factor = self._share * divided
-        self._loss = loss.detach()
-        if divided != self._scale:
-            self._loss = self._loss * (divided / self._scale)
+        self._loss, self._loss_scale = loss.detach(), self._scale / divided
         if loss.requires_grad and not math.isclose(factor, 1.0, rel_tol=1e-12):
             loss.register_hook(partial(torch.mul, other=factor))
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         """Let the gradient be read; after the last one it is the mean."""
         self._is_inside = False
-        self._running.leave(self._loss, grad_scale=self._scale, is_last=self._is_last)
+        self._running.leave(
+            self._loss,
+            loss_scale=self._loss_scale,
+            grad_scale=self._scale,
+            is_last=self._is_last,
+        )
 
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: Any
