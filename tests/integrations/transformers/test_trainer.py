@@ -17,7 +17,7 @@ from integrations.example_trainers import (
     weights,
 )
 from torch.optim import SGD
-from transformers import TrainerCallback
+from transformers import ProgressCallback, TrainerCallback
 
 from rightbatch.controller import Acting, Sensing
 from rightbatch.errors import DivergedError, InputError
@@ -68,6 +68,23 @@ def test_any_logger_is_told_of_each_update(tmp_path):
     assert [step for step, _ in told] == column(follower.records, "step")
     sizes = [numbers["batch/size"] for _, numbers in told]
     assert sizes == column(follower.records, "batch_size")
+
+
+def test_the_progress_bar_is_full_at_the_end(tmp_path):
+    trainer = trainer_of(tmp_path, disable_tqdm=False)
+    followed(trainer, GROWING)
+    bars = []
+
+    class Looking(TrainerCallback):
+        def on_step_end(self, args, state, control, **rest):
+            for one in trainer.callback_handler.callbacks:
+                if isinstance(one, ProgressCallback):
+                    bars.append((one.training_bar.n, one.training_bar.total))
+
+    trainer.add_callback(Looking)
+    trainer.train()
+    assert bars[0] == (1, 92)
+    assert bars[-1] == (trainer.state.global_step, trainer.state.global_step)
 
 
 def test_clipping_is_the_trainer_s_and_of_the_whole_gradient(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers import ProgressCallback
 
 from rightbatch.controller import Acting, HostedController, Sensing
 from rightbatch.errors import InputError
@@ -47,6 +48,7 @@ class _Window:
     at: int = 0
     share: float = 1.0
     factor: float = 1.0
+    grad_scale: float = 1.0
     is_inside: bool = False
     is_entered: bool = False
 
@@ -196,9 +198,7 @@ class TrainerRun:
             len(found), start=position.batches
         )
         if position.in_all is not None:
-            # The Trainer has to know the last update when it makes it.
-            updates = math.ceil((position.in_all - position.done) / len(found))
-            trainer.state.max_steps = trainer.state.global_step + updates
+            self._tell_end((position.in_all - position.done) / len(found))
         return found, num_items
 
     def train(
@@ -233,11 +233,13 @@ class TrainerRun:
                 "override compute_loss instead",
             )
         window.at += 1
-        scaler = self._trainer.accelerator.scaler
+        is_last = window.at == len(window.counts)
+        if is_last:
+            window.grad_scale = self._grad_scale
         self._made().leave(
             loss / window.share if window.share else loss,
-            grad_scale=1.0 if scaler is None else scaler.get_scale(),
-            is_last=window.at == len(window.counts),
+            grad_scale=window.grad_scale,
+            is_last=is_last,
         )
         return loss
 
@@ -281,7 +283,9 @@ class TrainerRun:
         window, self._window = self._window, None
         if window is None:
             return
-        self._made().after_step(is_made=not skipped)
+        # A fused optimizer leaves its step out by itself, and only the scale tells.
+        fell = self._grad_scale < window.grad_scale
+        self._made().after_step(is_made=not (skipped or fell))
         self.position.batches += len(window.counts)
         self._made_steps = int(not skipped)
 
@@ -311,6 +315,11 @@ class TrainerRun:
             self.controller.close()
 
     # ----------------------------------------------------------------------------------
+
+    @property
+    def _grad_scale(self) -> float:
+        scaler = self._trainer.accelerator.scaler
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _made(self) -> HostedController:
         assert self.controller is not None, "on_train_begin comes before any update"
@@ -371,6 +380,14 @@ class TrainerRun:
             self._trainer.current_gradient_accumulation_steps = divisor
         elif not losses.is_normalized(items):
             window.factor = share / losses.times(items)
+
+    def _tell_end(self, updates: float) -> None:
+        """Let the Trainer know the last update when it makes it, and show how far."""
+        state, handler = self._trainer.state, self._trainer.callback_handler
+        state.max_steps = state.global_step + math.ceil(updates)
+        for one in handler.callbacks:
+            if isinstance(one, ProgressCallback) and one.training_bar is not None:
+                one.training_bar.total = state.max_steps
 
     def _end_epoch(self) -> tuple[list[Any], None]:
         self.position.is_over = True
