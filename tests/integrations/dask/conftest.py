@@ -2,6 +2,7 @@
 
 import logging
 
+import dask
 import pytest
 
 distributed = pytest.importorskip("distributed")
@@ -9,14 +10,16 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="session")
 def cluster():
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    )
-    with cluster:
-        yield cluster
+    # A worker that was killed comes back when it comes, on a busy machine too.
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}):
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
+        with cluster:
+            yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -200,16 +200,17 @@ class DaskGradients:
         Raises:
             ReplicaError: They die over and over.
         """
-        error: BaseException = CancelledError()
+        reason = ""
         state = pack(tensors_in(self._module))
         for _ in range(_TRIES):
             check_client(self._client)
             try:
                 return self._asked(state, parts)
             # What was on dead workers alone is lost with them: all of it is sent anew.
-            except (CancelledError, KilledWorker, OSError) as one:
-                error, self._held = one, None
-        raise ReplicaError(reason_lost(self._client, _TRIES, error)) from error
+            except (CancelledError, KilledWorker, OSError) as error:
+                # Not the error itself: it would hold what was sent to the workers.
+                reason, self._held = str(error).strip().partition("\n")[0], None
+        raise ReplicaError(reason_lost(self._client, _TRIES, reason))
 
     def _asked(self, state: Bytes, parts: Sequence[Sequence[PassTask]]) -> list[Answer]:
         client, direct = self._client, self._workers.direct

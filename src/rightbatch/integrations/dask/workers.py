@@ -110,8 +110,8 @@ class Crew:
         """
         wanted = self._workers.for_batch(batch_size)
         if wanted != self._asked:
-            self._ask_for(wanted)
             self._asked = wanted
+            self._ask_for(wanted)
             self._wait(wanted, self._workers.wait_seconds)
         return wanted
 
@@ -125,6 +125,9 @@ class Crew:
         if anew or monotonic() - then > _LIST_SECONDS:
             found = tuple(sorted(self._client.nthreads()))
             self._listed = (monotonic(), found)
+            if len(found) < self._asked:
+                # A cluster gives up a worker that does not come back soon.
+                self._ask_for(self._asked)
         return found
 
     def wait_for_one(self) -> None:
@@ -145,9 +148,9 @@ class Crew:
 
     def release(self) -> None:
         """Let the cluster shrink to the least it is allowed."""
-        if self._asked > self._workers.minimum and self._client.status == "running":
+        asked, self._asked = self._asked, 0
+        if asked > self._workers.minimum and self._client.status == "running":
             self._ask_for(self._workers.minimum)
-        self._asked = 0
 
     def _wait(self, wanted: int, seconds: float) -> bool:
         end = monotonic() + seconds
@@ -161,12 +164,12 @@ class Crew:
         cluster = self._client.cluster
         if self._workers.follow == "none" or not hasattr(cluster, "scale"):
             return
-        adaptive = getattr(cluster, "_adaptive", None)
-        if getattr(adaptive, "state", "stopped") in ("starting", "running"):
+        adaptive: Any = getattr(cluster, "_adaptive", None)
+        if adaptive is None or adaptive.state not in ("starting", "running"):
+            cluster.scale(wanted)
+        elif (adaptive.minimum, adaptive.maximum) != (wanted, wanted):
             # Its own measure, seconds of work that wait, would never see a batch grow.
             cluster.adapt(minimum=wanted, maximum=wanted)
-        else:
-            cluster.scale(wanted)
 
 
 def check_client(client: Any) -> None:
@@ -195,15 +198,14 @@ def check_client(client: Any) -> None:
         )
 
 
-def reason_lost(client: Any, tries: int, error: BaseException) -> str:
+def reason_lost(client: Any, tries: int, reason: str) -> str:
     """Return why a run cannot go on.
 
     Args:
         client: Its client.
         tries: How often an update was tried.
-        error: The last one's.
+        reason: What went wrong with the last try.
     """
-    reason = str(error).strip().partition("\n")[0]
     if client.status != "running":
         return (
             f"{WHO}: the scheduler is gone ({reason}); what was trained is in the "
