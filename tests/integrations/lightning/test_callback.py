@@ -15,7 +15,7 @@ from controller.example_training import (
     run,
     weights,
 )
-from integrations.lightning.example_fits import (
+from integrations.example_lightning import (
     QUIET,
     Net,
     fitted,

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from controller.example_training import data
-from integrations.lightning.example_fits import QUIET, Net, fitted, trainer_of
+from integrations.example_lightning import QUIET, Net, fitted, trainer_of
 from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     StochasticWeightAveraging,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from example_replicas import found_by_each
-from integrations.lightning.example_fits import QUIET
-from integrations.lightning.replica_work import POLICIES, WORLD, trained, work
+from integrations.example_lightning import QUIET
+from integrations.example_lightning_replicas import POLICIES, WORLD, trained, work
 
 pytestmark = [
     pytest.mark.slow,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from controller.example_training import Listed, data, weights
-from integrations.lightning.example_fits import (
+from integrations.example_lightning import (
     QUIET,
     Net,
     Resumable,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from controller.example_training import Listed, data, weights
-from integrations.lightning.example_fits import QUIET, Net, trainer_of
+from integrations.example_lightning import QUIET, Net, trainer_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import distributed as dist
 from torch.optim import AdamW
