@@ -28,10 +28,17 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from rightbatch.controller import Acting, Sensing
+from rightbatch.controller import Acting, MeanLoss, Sensing
 from rightbatch.errors import DivergedError
 from rightbatch.integrations.lightning import BatchSizeCallback
-from rightbatch.policies import Constant, GeoDamp, NoiseFollowing, PadaDamp
+from rightbatch.policies import (
+    AdaDamp,
+    Constant,
+    Dwell,
+    GeoDamp,
+    NoiseFollowing,
+    PadaDamp,
+)
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
@@ -192,6 +199,25 @@ def test_lightning_clips_the_whole_gradient(tmp_path):
     assert not torch.allclose(weights(module.net), weights(unclipped.model))
 
 
+def test_a_policy_may_have_the_loss_evaluated(tmp_path):
+    policy, dataset = Dwell(AdaDamp(initial_batch_size=9.5), updates=5), data(96)
+
+    def sensing(model):
+        return Sensing(evaluate=MeanLoss(model, losses_of, dataset))
+
+    module = Net(lr=0.3)
+    callback = BatchSizeCallback(policy, lr_rule="none", sensing=sensing(module.net))
+    fitted(tmp_path, callback, module=module, loader=loader_of(dataset))
+    model = net()
+    optimizer, stream = SGD(model.parameters(), lr=0.3), plain_stream(dataset)
+    controller = controlled(policy, model, optimizer, stream, sensing=sensing(model))
+    run(controller, epochs=3)
+    assert_same(callback, module, controller)
+    evaluated = [record.eval_loss for record in callback.records]
+    assert evaluated == pytest.approx([one.eval_loss for one in controller.records])
+    assert {8, 12} <= {record.batch_size for record in callback.records}
+
+
 class Validated(Net):
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
@@ -245,6 +271,8 @@ def test_max_steps_counts_updates(tmp_path):
     callback = BatchSizeCallback(Constant(batch_size=12))
     module = fitted(tmp_path, callback, max_epochs=-1, max_steps=11)
     assert module.trainer.global_step == len(callback.records) == 11
+    fitted(tmp_path, callback, max_epochs=None, fast_dev_run=2)
+    assert [record.batch_size for record in callback.records] == [8]
 
 
 class Stream(IterableDataset):
