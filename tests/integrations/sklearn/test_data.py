@@ -82,12 +82,15 @@ def test_whole_numbers_of_a_data_set_stay_so_for_an_embedding():
     assert fitted.score(words) == 1
 
 
-def test_single_and_double_precision_are_what_is_asked_for():
+@pytest.mark.parametrize("kind", [tensors, Items])
+def test_single_and_double_precision_are_what_is_asked_for(kind):
     x, y = blobs()
     for dtype in ("float32", "float64"):
         fitted = classifier(dtype=dtype, module=Net).fit(x.astype("float32"), y)
         assert str(fitted.module_.first.weight.dtype) == f"torch.{dtype}"
         assert str(fitted.predict_proba(x).dtype) == dtype
+        fitted.fit(kind(x, y))
+        assert str(fitted.predict_proba(kind(x, y)).dtype) == dtype
 
 
 @pytest.mark.parametrize("made", [classifier, regressor])

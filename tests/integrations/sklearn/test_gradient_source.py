@@ -80,30 +80,46 @@ def test_neighbouring_passes_draw_otherwise():
     assert len(drawn) == 4
 
 
-def test_with_a_client_gradients_come_from_its_workers(monkeypatch):
-    made = []
+class Workers:
+    """How many, as the tests of ``integrations.dask`` have it."""
+
+
+def stand_in(made):
+    """Return a module in the place of ``rightbatch.integrations.dask``."""
 
     class DaskGradients(LocalGradients):
-        def __init__(self, client, workers, **given):
-            super().__init__(**given)
-            made.append((client, workers, sorted(given), self))
+        def __init__(self, client, workers, work, **how):
+            weigh = work.pop("weigh")
+            super().__init__(**work, **how)
+            made.append((client, workers, weigh, self))
             self.is_closed = False
 
         def close(self):
             self.is_closed = True
 
     dask = ModuleType("dask")
-    dask.DaskGradients = DaskGradients
-    monkeypatch.setitem(sys.modules, "rightbatch.integrations.dask", dask)
+    dask.DaskGradients, dask.Workers, dask.Work = DaskGradients, Workers, dict
+    return dask
+
+
+def test_with_a_client_gradients_come_from_its_workers(monkeypatch):
+    made = []
+    monkeypatch.setitem(sys.modules, "rightbatch.integrations.dask", stand_in(made))
     x, y = blobs()
     settings = {"module": nn.Linear(4, 3), "policy": "geodamp:factor=2,delay=3"}
-    there = classifier(client="client", workers=2, **settings).fit(x, y)
+    there = classifier(client="client", workers=Workers(), **settings).fit(x, y)
     here = classifier(noise="units", **settings).fit(x, y)
     assert np.array_equal(weights_of(there), weights_of(here))
-    ((client, workers, given, source),) = made
-    names = ["dataset", "loss", "micro_batch_size", "module", "seed"]
-    assert (client, workers, given) == ("client", 2, names)
+    ((client, workers, weigh, source),) = made
+    assert (client, type(workers), weigh) == ("client", Workers, None)
     assert source.is_closed
+
+
+def test_workers_are_workers_and_send_no_gradients_of_single_examples(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rightbatch.integrations.dask", stand_in([]))
+    x, y = blobs()
+    with pytest.raises(InputError, match="`workers` must be Workers, got 2"):
+        classifier(client="client", workers=2).fit(x, y)
     with pytest.raises(InputError, match="`noise` cannot be 'examples' with a client"):
         classifier(client="client", noise="examples").fit(x, y)
 

@@ -84,7 +84,7 @@ class AdaptiveEstimator(PassedOn):
         log: Called with numbers of each update and its step, as in
             :mod:`rightbatch.integrations.logging`.
         client: A ``dask.distributed.Client`` whose workers compute the gradients.
-        workers: How many, as :mod:`rightbatch.integrations.dask` has it.
+        workers: How many share a batch: ``rightbatch.integrations.dask.Workers``.
         module__x: And ``optimizer__x``, ``criterion__x``: passed on, under the name x.
 
     Raises:
@@ -403,4 +403,4 @@ def _chunks(examples: Examples) -> Iterator[Any]:
         yield from examples.inputs.split(LARGEST_PASS)
         return
     for items in np.array_split(examples.items, -(-len(examples) // LARGEST_PASS) or 1):
-        yield default_collate([examples.inputs[int(item)][0] for item in items])
+        yield default_collate([examples.inputs[int(item)] for item in items])

@@ -20,7 +20,7 @@ class Examples:
     """Inputs, targets and weights; only the inputs of a data set stay where they are.
 
     Args:
-        inputs: A tensor of rows, or a data set whose items begin with the input.
+        inputs: A tensor of rows, or a data set of inputs.
         targets: Shape (n, ...), as they were given; None where nobody asked.
         weights: Shape (n,), positive; None for all alike.
         items: Which items of the data set these are; None for a tensor.
@@ -37,7 +37,7 @@ class Examples:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of an example's input; () where it is no tensor or array."""
-        first = self.inputs[0] if self.items is None else self.inputs[self.items[0]][0]
+        first = self.inputs[0 if self.items is None else int(self.items[0])]
         return tuple(np.shape(first)) if hasattr(first, "shape") else ()
 
     def at(self, places: NDArray[Any]) -> Self:
@@ -74,21 +74,21 @@ class ItemExamples(Dataset[Any]):
     """Items of a data set with other columns beside their input.
 
     Args:
-        dataset: Whose items begin with the input.
+        inputs: Of all items.
         items: Which of them.
         columns: One row for each.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], items: NDArray[np.int64], columns: list[Tensor]
+        self, inputs: Dataset[Any], items: NDArray[np.int64], columns: list[Tensor]
     ) -> None:
-        self._dataset, self._items, self._columns = dataset, items, columns
+        self._inputs, self._items, self._columns = inputs, items, columns
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        x = self._dataset[int(self._items[index])][0]
+        x = self._inputs[int(self._items[index])]
         return (x, *(column[index] for column in self._columns))
 
 
@@ -140,7 +140,9 @@ def of_dataset(dataset: Any, dtype: torch.dtype) -> Examples:
     columns = _columns(dataset)
     tensors = tensors_of(dataset)
     examples = Examples(
-        inputs=dataset if tensors is None else _finite(tensors[0], dtype),
+        inputs=_Inputs(dataset, dtype)
+        if tensors is None
+        else _finite(tensors[0], dtype),
         targets=columns[0],
         items=np.arange(len(columns[0])) if tensors is None else None,
     )
@@ -175,9 +177,8 @@ def inputs_of(dataset: Any, dtype: torch.dtype) -> Examples:
     tensors = tensors_of(dataset)
     if tensors is not None:
         return Examples(inputs=_finite(tensors[0], dtype), targets=nothing)
-    if not _is_pair(dataset[0]):
-        dataset = _Bare(dataset)
-    return Examples(inputs=dataset, targets=nothing, items=np.arange(length))
+    inputs = _Inputs(dataset, dtype)
+    return Examples(inputs=inputs, targets=nothing, items=np.arange(length))
 
 
 def is_dataset(x: Any) -> bool:
@@ -190,14 +191,23 @@ def is_dataset(x: Any) -> bool:
     return isinstance(x, Dataset)
 
 
-class _Bare(Dataset[Any]):
-    """Items that are an input and nothing else."""
+class _Inputs(Dataset[Any]):
+    """The inputs of items, whether they stand alone or before others.
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    Args:
+        dataset: Map-style.
+        dtype: Of tensors of floating numbers; other inputs are left as they are.
+    """
 
-    def __getitem__(self, index: int) -> tuple[Any]:
-        return (self._dataset[index],)
+    def __init__(self, dataset: Any, dtype: torch.dtype) -> None:
+        self._dataset, self._dtype = dataset, dtype
+
+    def __getitem__(self, index: int) -> Any:
+        row = self._dataset[index]
+        x = row[0] if _is_pair(row) else row
+        if isinstance(x, Tensor) and x.is_floating_point():
+            return x.to(self._dtype)
+        return x
 
 
 def _length(dataset: Any) -> int:

@@ -32,18 +32,12 @@ class BatchLoss(Protocol):
 class GradientSource(Protocol):
     """Serves the examples of updates, and adds up their gradients in the module.
 
-    :class:`LocalGradients` is the one without a client. The other is made as
-    ``DaskGradients(client, workers, module=..., loss=..., dataset=...,
-    micro_batch_size=..., seed=...)`` with
-
-    * ``module``: the one that is trained, on this process's device, in training mode;
-      the optimizer of this process changes it between two updates;
-    * ``loss``: a :class:`BatchLoss`;
-    * ``dataset``: a ``TensorDataset``, or a map-style data set, of (x, y) or of
-      (x, y, weight);
-    * ``micro_batch_size``: examples of the least forward pass;
-    * ``seed``: of the order of the examples and, by :func:`seed_pass`, of the random
-      layers in each pass.
+    :class:`LocalGradients` is the one without a client; with one it is
+    :class:`~rightbatch.integrations.dask.DaskGradients`. Both are made of a module in
+    training mode, which the optimizer of this process changes between two updates; a
+    :class:`BatchLoss`; a data set of (x, y) or (x, y, weight); the examples of the
+    least forward pass; and the seed of the order and, by :func:`seed_pass`, of the
+    random layers in each pass.
     """
 
     def stream(self) -> Stream:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset, TensorDataset
 
@@ -171,18 +172,33 @@ class Training:
         trained.optimizer = optimizer.state_dict()
 
     def _source(self, trained: Trained, dataset: Dataset[Any]) -> GradientSource:
+        """Return where gradients come from.
+
+        Raises:
+            InputError: The workers are not told as they are to be.
+        """
+        owner = self.owner
         given: dict[str, Any] = {
             "module": trained.module,
             "loss": trained.loss,
             "dataset": dataset,
+        }
+        how: dict[str, Any] = {
             "micro_batch_size": self.micro_batch_size,
             "seed": self.seed,
         }
-        owner = self.owner
         if owner.client is None:
-            return LocalGradients(**given, device=self.device)
+            return LocalGradients(**given, **how, device=self.device)
         dask = import_module("rightbatch.integrations.dask")
-        return dask.DaskGradients(owner.client, owner.workers, **given)
+        workers = dask.Workers() if owner.workers is None else owner.workers
+        if not isinstance(workers, dask.Workers):
+            raise InputError(
+                f"{type(owner).__name__}: `workers` must be Workers, got {workers!r}.",
+                "from rightbatch.integrations.dask import Workers",
+            )
+        weigh = None if self.split[0].weights is None else total_weight
+        work = dask.Work(**given, weigh=weigh)
+        return dask.DaskGradients(owner.client, workers, work, **how)
 
     def _sensing(self, trained: Trained, dataset: Dataset[Any]) -> Sensing:
         weights = self.split[0].weights
@@ -200,8 +216,17 @@ class Training:
         return Sensing(
             noise=self._noise(),
             evaluate=evaluate,
-            tokens=None if weights is None else total_weight,
+            tokens=self._weight_of(weights),
         )
+
+    def _weight_of(
+        self, weights: NDArray[np.float64] | None
+    ) -> Callable[[Any], float] | None:
+        """Return what tells the weight of a batch, as the controller sees it."""
+        if weights is None or self.owner.client is None:
+            return None if weights is None else total_weight
+        # Batches for a cluster are the numbers of their examples.
+        return lambda batch: float(weights[batch[0].numpy()].sum())
 
     def _noise(self) -> Any:
         """Return where noise is read: gradients from elsewhere pass no layer here.
