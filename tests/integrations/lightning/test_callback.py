@@ -550,6 +550,18 @@ def test_a_policy_may_be_named_and_begins_at_a_micro_batch(tmp_path):
     assert {record.batch_size for record in callback.records} == {4, 12}
 
 
+def test_a_name_means_the_same_for_as_long_as_its_run_lasts(tmp_path):
+    # Its rate is that of the run's length, which changes here.
+    callback = BatchSizeCallback("padadamp", lr_rule="none")
+    trainer, module = trainer_of(tmp_path, callback, max_epochs=1), Net()
+    trainer.fit(module, loader_of(data()))
+    number, first = len(callback.records), callback.batch_size
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, loader_of(data()))
+    assert [record.step for record in callback.records][number] == number + 1
+    assert callback.batch_size > first
+
+
 @pytest.mark.slow
 def test_a_compiled_module_s_noise_is_read_in_units(tmp_path):
     found = []

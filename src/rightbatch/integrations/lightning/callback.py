@@ -112,6 +112,8 @@ class BatchSizeCallback(_Callback):
         if micro_batch_size is not None:
             _checks.positive_integer(_WHO, "micro_batch_size", micro_batch_size)
         self._policy, self._lr_rule = policy, lr_rule
+        # What a name stands for, as long as the run lasts.
+        self._followed: Policy[Any] | None = None
         self._sensing, self._acting = sensing, acting
         self._micro_batch_size, self._count = micro_batch_size, count
         self._log = log
@@ -155,6 +157,7 @@ class BatchSizeCallback(_Callback):
         # The same Trainer goes on where it was; another one begins.
         is_going_on = trainer.global_step > 0 and self._controller is not None
         self._state = self.state_dict() if is_going_on else None
+        self._followed = self._followed if is_going_on else None
         self._controller = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -191,26 +194,31 @@ class BatchSizeCallback(_Callback):
             num_replicas=replicas,
             device=next(trainer.model.parameters()).device,
         )
-        policy = self._policy
-        if isinstance(policy, str):
-            epochs, steps = trainer.max_epochs, trainer.max_steps
-            context = PolicyContext(
-                dataset_size=stream.dataset_size,
-                num_replicas=replicas,
-                total_steps=steps if steps > 0 else None,
-                epochs=epochs if epochs and epochs > 0 else None,
-            )
-            policy = named_policy(
-                policy, initial_batch_size=stream.granule, context=context
-            )
+        if self._followed is None:
+            self._followed = self._meant(trainer, stream)
         return HostedController(
             trainer.model,
             optimizer,
-            policy,
+            self._followed,
             stream,
             lr_rule=self._lr_rule,
             sensing=sensing,
             acting=self._acting,
+        )
+
+    def _meant(self, trainer: Any, stream: CountedStream) -> Policy[Any]:
+        """Return the policy, of a name what it stands for in this run."""
+        if not isinstance(self._policy, str):
+            return self._policy
+        epochs, steps = trainer.max_epochs, trainer.max_steps
+        context = PolicyContext(
+            dataset_size=stream.dataset_size,
+            num_replicas=stream.num_replicas,
+            total_steps=steps if steps > 0 else None,
+            epochs=epochs if epochs and epochs > 0 else None,
+        )
+        return named_policy(
+            self._policy, initial_batch_size=stream.granule, context=context
         )
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
