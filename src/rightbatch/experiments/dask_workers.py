@@ -419,7 +419,7 @@ class _Doing(WorkerPlugin):
         self._check_versions()
 
     def teardown(self, worker: Any) -> None:
-        """Let a job that is under way end soon."""
+        """Let a job that is under way end with its next result."""
         self.is_over = True
 
     def do(self, payload: bytes) -> _Outcome:
@@ -433,9 +433,9 @@ class _Doing(WorkerPlugin):
             with _alone, redirect_stdout(sys.stderr) if apart else nullcontext():
                 self._check_wanted()
                 work = self._prepared()
-                with self._stopped_when_over():
-                    for result in work(pickle.loads(payload)):
-                        results.append(result)
+                for result in work(pickle.loads(payload)):
+                    results.append(result)
+                    self._check_wanted()
         except RightbatchError as error:
             return _Outcome(results, error)
         except Exception:
@@ -475,26 +475,6 @@ class _Doing(WorkerPlugin):
         except RightbatchError as error:
             told = type(error)(f"on the Dask worker {self._address}: {error}")
             raise told from error
-
-    @contextmanager
-    def _stopped_when_over(self) -> Generator[None]:
-        """Break a job off after its next update once nobody waits for it."""
-        if "torch" not in sys.modules:
-            yield
-            return
-        from torch.optim.optimizer import register_optimizer_step_post_hook
-
-        own = threading.get_ident()
-
-        def look(*_: Any) -> None:
-            if threading.get_ident() == own:
-                self._check_wanted()
-
-        handle = register_optimizer_step_post_hook(look)
-        try:
-            yield
-        finally:
-            handle.remove()
 
 
 def _do(name: str, payload: bytes) -> _Outcome:
