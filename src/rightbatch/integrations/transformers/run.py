@@ -3,10 +3,9 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from transformers import ProgressCallback
 
 from rightbatch.controller import Acting, HostedController, Sensing
@@ -16,7 +15,8 @@ from rightbatch.integrations.transformers.loader import (
     length_of,
     micro_batch_size,
 )
-from rightbatch.integrations.transformers.losses import TrainerLosses, examples_of
+from rightbatch.integrations.transformers.losses import TrainerLosses
+from rightbatch.integrations.transformers.micro_batches import MicroBatches
 from rightbatch.integrations.transformers.position import Position, UpdatesPerEpoch
 from rightbatch.integrations.windows import WindowLength
 from rightbatch.policies import Observation, Policy, ask
@@ -35,22 +35,6 @@ class Following:
     lr_rule: str
     sensing: Sensing
     acting: Acting
-
-
-@dataclass(slots=True)
-class _Window:
-    """The micro-batches of an update that were fetched, and which is trained on."""
-
-    batches: list[Any]
-    counts: list[int]
-    num_items: Any
-    weights: list[float] = field(default_factory=list[float])
-    at: int = 0
-    share: float = 1.0
-    factor: float = 1.0
-    grad_scale: float = 1.0
-    is_inside: bool = False
-    is_entered: bool = False
 
 
 class TrainerRun:
@@ -81,7 +65,7 @@ class TrainerRun:
         )
         self.position = Position(length, end)
         self._losses = TrainerLosses(trainer)
-        self._window: _Window | None = None
+        self._update: MicroBatches | None = None
         self._has_begun = False
         self._stretch = 1.0
         self._made_steps = 0
@@ -152,6 +136,9 @@ class TrainerRun:
             acting=acting,
         )
         self.controller.schedule_steps = self._stretch
+        self._update = MicroBatches(
+            trainer, self.controller, self._losses, given.sensing.tokens
+        )
         state = self._saved("controller")
         if state is not None:
             self.controller.load_state_dict(state)
@@ -192,7 +179,7 @@ class TrainerRun:
         if not found:
             controller.discard()
             return self._end_epoch()
-        self._window = self._opened(found, num_items)
+        self._opened().open(found, num_items)
         trainer = self._trainer
         trainer.args.gradient_accumulation_steps = WindowLength(
             len(found), start=position.batches
@@ -201,93 +188,42 @@ class TrainerRun:
             self._tell_end((position.in_all - position.done) / len(found))
         return found, num_items
 
-    def train(
-        self, original: Callable[..., Any], model: Any, *rest: Any, **named: Any
-    ) -> Any:
+    def train(self, original: Callable[..., Any], *rest: Any, **named: Any) -> Any:
         """Train on a micro-batch.
 
         Args:
             original: The Trainer's ``training_step``.
-            model: As it calls it.
-            *rest: The rest of its arguments.
+            *rest: Its arguments.
             **named: The same, by name.
 
         Returns:
             What that returns.
-
-        Raises:
-            InputError: It does not call ``compute_loss``.
         """
-        window = self._window
-        if window is None:
-            return original(model, *rest, **named)
-        window.is_inside, window.is_entered = True, False
-        try:
-            loss = original(model, *rest, **named)
-        finally:
-            window.is_inside = False
-        if not window.is_entered:
-            raise InputError(
-                f"{_WHO}: the Trainer's training_step must call compute_loss, where a "
-                "micro-batch gets its share; it did not.",
-                "override compute_loss instead",
-            )
-        window.at += 1
-        is_last = window.at == len(window.counts)
-        if is_last:
-            window.grad_scale = self._grad_scale
-        self._made().leave(
-            loss / window.share if window.share else loss,
-            grad_scale=window.grad_scale,
-            is_last=is_last,
-        )
-        return loss
+        return self._opened().train(original, *rest, **named)
 
-    def loss(
-        self,
-        original: Callable[..., Any],
-        model: Any,
-        inputs: Any,
-        *rest: Any,
-        **named: Any,
-    ) -> Any:
+    def loss(self, original: Callable[..., Any], *rest: Any, **named: Any) -> Any:
         """Compute a loss; in training, one whose gradient has its share.
 
         Args:
             original: The Trainer's ``compute_loss``.
-            model: As it calls it.
-            inputs: Of the model.
-            *rest: The rest of its arguments.
+            *rest: Its arguments.
             **named: The same, by name.
 
         Returns:
             What that returns.
         """
-        window = self._window
-        if window is None or not window.is_inside:
-            return original(model, inputs, *rest, **named)
-        if not window.is_entered:
-            self._enter(window, original, model, inputs)
-        if self._losses.recounts and "num_items_in_batch" in named:
-            named["num_items_in_batch"] = window.num_items
-        found = original(model, inputs, *rest, **named)
-        if window.factor == 1:
-            return found
-        if isinstance(found, tuple):
-            return (found[0] * window.factor, *found[1:])  # pyright: ignore
-        return found * window.factor
+        if self._update is None:
+            return original(*rest, **named)
+        return self._update.loss(original, *rest, **named)
 
     def after_step(self) -> None:
         """Take notice that the optimizer's step was made, or left out."""
         skipped = self._trainer.accelerator.optimizer_step_was_skipped
-        window, self._window = self._window, None
-        if window is None:
-            return
-        # A fused optimizer leaves its step out by itself, and only the scale tells.
-        fell = self._grad_scale < window.grad_scale
-        self._made().after_step(is_made=not (skipped or fell))
-        self.position.batches += len(window.counts)
-        self._made_steps = int(not skipped)
+        count, fell = self._opened().close()
+        if count:
+            self._made().after_step(is_made=not (skipped or fell))
+            self.position.batches += count
+            self._made_steps = int(not skipped)
 
     def owed_schedule_steps(self) -> int:
         """Return the steps the schedule is behind by, once the Trainer made its own."""
@@ -308,7 +244,7 @@ class TrainerRun:
 
     def finish(self) -> None:
         """Give the Trainer and its model back as they were."""
-        self._window = None
+        self._update = None
         self._trainer.args.gradient_accumulation_steps = 1
         if self.controller is not None:
             self.controller.discard()
@@ -316,70 +252,13 @@ class TrainerRun:
 
     # ----------------------------------------------------------------------------------
 
-    @property
-    def _grad_scale(self) -> float:
-        scaler = self._trainer.accelerator.scaler
-        return 1.0 if scaler is None else float(scaler.get_scale())
+    def _opened(self) -> MicroBatches:
+        assert self._update is not None, "on_train_begin comes before any update"
+        return self._update
 
     def _made(self) -> HostedController:
         assert self.controller is not None, "on_train_begin comes before any update"
         return self.controller
-
-    def _opened(self, found: list[Any], num_items: Any) -> _Window:
-        """Return the update's micro-batches, weighed."""
-        window = _Window(found, [examples_of(batch) for batch in found], num_items)
-        self._weigh(window)
-        return window
-
-    def _weigh(self, window: _Window) -> None:
-        """Say what the micro-batches of an update weigh."""
-        losses, tokens = self._losses, self._following.sensing.tokens
-        items, controller = window.num_items, self._made()
-        if tokens is not None:
-            window.weights = [float(tokens(batch)) for batch in window.batches]
-        else:
-            window.weights = losses.weights(window.batches, items)
-        counted = tokens is not None or losses.counts_items
-        total = sum(window.weights) if counted else float(sum(window.counts))
-        if tokens is not None or items is None:
-            total *= self._stream.num_replicas
-        elif losses.recounts:
-            total = controller.sum_over_replicas([total])[0]
-            window.num_items = torch.full_like(torch.as_tensor(items), round(total))
-        elif self._stream.num_replicas > 1:
-            total = float(items)  # which the Trainer added up over the replicas
-        controller.expect(total)
-
-    def _try_out(
-        self, compute_loss: Callable[..., Any], model: Any, inputs: Any
-    ) -> None:
-        """Find out what the loss makes of the items, and weigh the update by that."""
-        controller, losses = self._made(), self._losses
-        found = losses.try_out(compute_loss, model, inputs)
-        first = controller.is_first_replica
-        losses.settle(
-            *controller.sum_over_replicas([one if first else 0.0 for one in found])
-        )
-        if losses.recounts and self._window is not None:
-            self._weigh(self._window)
-
-    def _enter(
-        self, window: _Window, original: Callable[..., Any], model: Any, inputs: Any
-    ) -> None:
-        """Begin a micro-batch, and see to it that its gradient has its share."""
-        losses = self._losses
-        is_divided = losses.is_divided(window.num_items)
-        if not (is_divided or losses.is_tried or window.num_items is None):
-            self._try_out(original, model, inputs)
-        items = window.num_items
-        count, weight = window.counts[window.at], window.weights[window.at]
-        share = window.share = self._made().enter(count, weight)
-        window.factor, window.is_entered = 1.0, True
-        if is_divided:
-            divisor = losses.times(items) / share if share else math.inf
-            self._trainer.current_gradient_accumulation_steps = divisor
-        elif not losses.is_normalized(items):
-            window.factor = share / losses.times(items)
 
     def _tell_end(self, updates: float) -> None:
         """Let the Trainer know the last update when it makes it, and show how far."""
