@@ -13,9 +13,10 @@ from integrations.example_trainers import (
     weights,
 )
 from torch.utils.data import IterableDataset
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from rightbatch.controller import Acting
+from rightbatch.errors import InputError
 from rightbatch.policies import Constant, GeoDamp
 
 LINEAR = {"lr_scheduler_type": "linear", "warmup_steps": 3}
@@ -150,3 +151,17 @@ def test_a_stream_of_unknown_length_begins_anew_as_often_as_it_takes(tmp_path):
     # Ends of 50 cut an update short, and all of it is trained on all the same.
     assert sizes == [4, 16, 30, 4, 16, 30, 4, 16]
     assert trainer.state.global_step == 8
+
+
+class Earlier(Trainer):
+    """Plans as earlier versions do, which do not say how long an epoch is."""
+
+    def set_initial_training_values(self, args, dataloader):
+        values = list(super().set_initial_training_values(args, dataloader))
+        values[4], values[5] = False, None
+        return tuple(values)
+
+
+def test_a_stream_of_unknown_length_is_refused_of_earlier_versions(tmp_path):
+    with pytest.raises(InputError, match="data of unknown length needs transformers 5"):
+        train(tmp_path, Listed((8,)), Stream(), kind=Earlier, max_steps=8)

@@ -80,13 +80,25 @@ class TrainerRun:
         Args:
             values: Epochs, updates per epoch, ..., micro-batches per epoch, updates; as
                 ``set_initial_training_values`` returns them.
+
+        Returns:
+            The same, in order.
+
+        Raises:
+            InputError: Of data of unknown length the Trainer cannot be told so.
         """
         planned, length = list(values), self.position.per_epoch
         per_epoch = int(planned[1])
         if length is None:
             # An epoch, and an update, end where the loader says so.
             per_epoch = sys.maxsize
-            planned[5] = planned[5] and sys.maxsize
+            if planned[5] is None:
+                raise InputError(
+                    f"{_WHO}: data of unknown length needs transformers 5, as earlier "
+                    "ones step after `max_steps` micro-batches, come what may.",
+                    "upgrade it, or give the data set a __len__",
+                )
+            planned[5] = sys.maxsize
         elif self.position.in_all is None:
             # As many epochs as it takes: each has an update at least.
             planned[0] = planned[6]
@@ -105,8 +117,10 @@ class TrainerRun:
         position, examples = self.position, self._stream.dataset_size
         if position.in_all is None or position.per_epoch is None or examples is None:
             return updates
-        base = self._saved("lr_batch_size") or self._following.acting.lr_batch_size
-        exact = examples / (base or self._first_batch_size())
+        saved = self._trainer.state.stateful_callbacks.get(_KEY)
+        base = saved and saved["controller"]["lr_batch_size"]
+        base = self._following.acting.lr_batch_size or base or self._first_batch_size()
+        exact = examples / base
         # An epoch's last update is shorter, and a whole one to the Trainer's schedule.
         per_epoch = math.ceil(exact - 1e-9)
         self._stretch = per_epoch / exact
@@ -149,6 +163,8 @@ class TrainerRun:
 
     def begin_epoch(self) -> None:
         """Take notice that the Trainer begins an epoch."""
+        # Some versions plan the epoch with it.
+        self._trainer.args.gradient_accumulation_steps = 1
         if self._has_begun:
             self.position.next_epoch()
         elif self._trainer.args.ignore_data_skip:
@@ -304,8 +320,6 @@ class TrainerRun:
                 "not say which examples were trained on.",
                 "begin a new run from its weights: from_pretrained(checkpoint)",
             )
-        if name == "lr_batch_size":
-            return saved["controller"][name]
         return saved[name]
 
     def _where(self) -> tuple[int, int]:
