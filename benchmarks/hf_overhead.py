@@ -5,8 +5,9 @@
 Each line is the time of updates under the callback over that of the same Trainer
 without it, at the same micro-batch, accumulation and optimizer, on a network whose
 update takes 5 ms at least. The two train in turn in one process on one thread, from
-the same weights; a turn is a call of `train`, its first updates left out, and what
-counts is the upper end of the 90 % interval of the median ratio. The exit status is 1
+the same weights; a turn is a call of `train`, its first updates left out, its time the
+median of those of ten updates, and what counts is the upper end of the 90 % interval of
+the median ratio. The exit status is 1
 where that is above the bar.
 
 * constant: the policy asks for nothing and says the same;
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from sweep_rate import KEEP_MEMORY, median_interval
@@ -40,7 +42,7 @@ from rightbatch.integrations.transformers import BatchSizeCallback
 from rightbatch.policies import Clip, Constant, NoiseFollowing, Policy, RadaDamp
 
 MICRO, LENGTH, WORDS = 8, 32, 64
-WARM_UP = 10
+EACH = 10
 BAR = 1.05
 
 
@@ -77,15 +79,19 @@ def cases() -> list[Case]:
 
 
 class Clock(TrainerCallback):
-    """Takes the time between the end of the warm-up and the last update."""
+    """Takes the time of every ten updates: each ten has its share of measured ones."""
 
     def __init__(self, read) -> None:
-        self.read, self.begin, self.end = read, 0.0, 0.0
+        self.read, self.times = read, []
 
     def on_step_end(self, args, state, control, **rest) -> None:
-        if state.global_step == WARM_UP:
-            self.begin = self.read()
-        self.end = self.read()
+        if state.global_step % EACH == 0:
+            self.times.append(self.read())
+
+    def seconds(self) -> float:
+        """Return the seconds of an update; the first ten are left out."""
+        took = [end - begin for begin, end in pairwise(self.times)]
+        return statistics.median(took) / EACH
 
 
 def trainer_of(folder: str, steps: int, accumulation: int) -> Trainer:
@@ -133,7 +139,7 @@ def seconds(case: Case, steps: int, read, *, followed: bool) -> float:
         if followed:
             sizes = {record.batch_size for record in callback.records}
             assert sizes == {MICRO * case.accumulation}, sizes
-    return (clock.end - clock.begin) / (steps - WARM_UP)
+    return clock.seconds()
 
 
 # 3) Turn by turn ----------------------------------------------------------------------
@@ -151,7 +157,7 @@ def main() -> int:
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     read = time.process_time if args.cpu_clock else time.perf_counter
-    steps, good = WARM_UP + args.steps, True
+    steps, good = EACH + args.steps, True
     print(f"{'':24s}{'ms':>7s}{'median':>8s}{'90 % interval':>20s}{'bar':>7s}")
     for case in cases():
         if args.only not in case.name:
