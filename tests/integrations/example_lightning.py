@@ -1,11 +1,22 @@
 """Small Lightning runs, and the same examples in the same order for other loops."""
 
 import lightning.pytorch as pl
+import pytest
 import torch
-from controller.example_training import data, loss_of, net
+from controller.example_training import (
+    Listed,
+    controlled,
+    data,
+    loss_of,
+    net,
+    run,
+    weights,
+)
 from torch.optim import SGD
 from torch.utils.data import DataLoader, Sampler
 
+from rightbatch.controller import Acting, Sensing
+from rightbatch.policies import GeoDamp, NoiseFollowing, PadaDamp
 from rightbatch.sampler import ExampleStream, Loading, MicroBatchStream
 
 MICRO = 4
@@ -18,12 +29,20 @@ QUIET = (
     "ignore:GPU available but not used",
 )
 
+EXAMPLES = Sensing(noise="examples", every=3)
+POLICIES = {
+    "listed": Listed((4, 12, 20, 8)),
+    "geodamp": GeoDamp(initial_batch_size=4, delay=1, factor=2),
+    "padadamp": PadaDamp(initial_batch_size=4, rate=0.5),
+    "noise": NoiseFollowing(initial_batch_size=8),
+}
+
 
 class Epochs(Sampler):
     """The order that an `ExampleStream` of the same seed has, epoch by epoch."""
 
-    def __init__(self, dataset, seed=0, *, start=0):
-        self.count, self.seed, self.epoch, self.start = len(dataset), seed, 0, start
+    def __init__(self, dataset, seed=0):
+        self.count, self.seed, self.epoch = len(dataset), seed, 0
 
     def set_epoch(self, epoch):
         self.epoch = epoch
@@ -33,8 +52,7 @@ class Epochs(Sampler):
         stream = ExampleStream(torch.utils.data.TensorDataset(places), self.seed)
         for _ in range(self.epoch + 1):
             (order,) = stream.next(self.count)
-        start, self.start = self.start, 0
-        return iter(order.tolist()[start:])
+        return iter(order.tolist())
 
     def __len__(self):
         return self.count
@@ -115,3 +133,34 @@ def plain_stream(dataset, micro=MICRO):
     """Return the same micro-batches in the same order, for the plain controller."""
     loading = Loading(join="never")
     return MicroBatchStream(dataset, micro, seed=0, tail="short", loading=loading)
+
+
+def plain(policy, kind=SGD, *, dataset, acting=None, epochs=3, rule="none", **settings):
+    """Return the plain controller after the same run, with its records."""
+    model = net()
+    optimizer = kind(model.parameters(), **settings)
+    if callable(acting):
+        acting = acting(optimizer)
+    stream = plain_stream(dataset)
+    named = {"lr_rule": rule, "sensing": EXAMPLES, "acting": acting or Acting()}
+    return run(controlled(policy, model, optimizer, stream, **named), epochs=epochs)
+
+
+def assert_same(callback, module, controller):
+    torch.testing.assert_close(weights(module.net), weights(controller.model))
+    for own, one in zip(callback.records, controller.records, strict=True):
+        assert own.batch_size == one.batch_size
+        assert own.examples == one.examples
+        assert own.accumulation_steps == one.accumulation_steps
+        assert own.lr == pytest.approx(one.lr, rel=1e-9)
+        assert own.loss == pytest.approx(one.loss, rel=1e-9)
+        assert own.epoch == pytest.approx(one.epoch)
+        measured = one.noise_scale
+        assert own.noise_scale == (measured and pytest.approx(measured, rel=1e-6))
+
+
+def by_step(kind, **settings):
+    def made(optimizer):
+        return {"scheduler": kind(optimizer, **settings), "interval": "step"}
+
+    return made

@@ -6,7 +6,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from controller.example_training import (
-    Listed,
     controlled,
     data,
     loss_of,
@@ -16,17 +15,21 @@ from controller.example_training import (
     weights,
 )
 from integrations.example_lightning import (
+    EXAMPLES,
+    POLICIES,
     QUIET,
     Net,
+    assert_same,
+    by_step,
     fitted,
     loader_of,
+    plain,
     plain_stream,
     trainer_of,
 )
-from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from rightbatch.controller import Acting, MeanLoss, Sensing
 from rightbatch.errors import DivergedError
@@ -35,48 +38,16 @@ from rightbatch.policies import (
     AdaDamp,
     Constant,
     Dwell,
-    GeoDamp,
     NoiseFollowing,
-    PadaDamp,
 )
 
 pytestmark = [pytest.mark.filterwarnings(one) for one in QUIET]
 
-EXAMPLES = Sensing(noise="examples", every=3)
-POLICIES = {
-    "listed": Listed((4, 12, 20, 8)),
-    "geodamp": GeoDamp(initial_batch_size=4, delay=1, factor=2),
-    "padadamp": PadaDamp(initial_batch_size=4, rate=0.5),
-    "noise": NoiseFollowing(initial_batch_size=8),
-}
+
 OPTIMIZERS = {
     "momentum": (SGD, {"lr": 0.05, "momentum": 0.9}),
     "adamw": (AdamW, {"lr": 0.01}),
 }
-
-
-def plain(policy, kind=SGD, *, dataset, acting=None, epochs=3, rule="none", **settings):
-    """Return the plain controller after the same run, with its records."""
-    model = net()
-    optimizer = kind(model.parameters(), **settings)
-    if callable(acting):
-        acting = acting(optimizer)
-    stream = plain_stream(dataset)
-    named = {"lr_rule": rule, "sensing": EXAMPLES, "acting": acting or Acting()}
-    return run(controlled(policy, model, optimizer, stream, **named), epochs=epochs)
-
-
-def assert_same(callback, module, controller):
-    torch.testing.assert_close(weights(module.net), weights(controller.model))
-    for own, one in zip(callback.records, controller.records, strict=True):
-        assert own.batch_size == one.batch_size
-        assert own.examples == one.examples
-        assert own.accumulation_steps == one.accumulation_steps
-        assert own.lr == pytest.approx(one.lr, rel=1e-9)
-        assert own.loss == pytest.approx(one.loss, rel=1e-9)
-        assert own.epoch == pytest.approx(one.epoch)
-        measured = one.noise_scale
-        assert own.noise_scale == (measured and pytest.approx(measured, rel=1e-6))
 
 
 @pytest.mark.parametrize(
@@ -104,13 +75,6 @@ def test_the_updates_are_those_of_the_plain_controller(
     assert_same(callback, module, controller)
     assert len({record.batch_size for record in callback.records}) > 1
     assert callback.batch_size == callback.records[-1].batch_size
-
-
-def by_step(kind, **settings):
-    def made(optimizer):
-        return {"scheduler": kind(optimizer, **settings), "interval": "step"}
-
-    return made
 
 
 @pytest.mark.parametrize("counts", ["steps", "examples", "auto"])
@@ -259,124 +223,6 @@ def test_validations_are_no_part_of_the_seconds(tmp_path, monkeypatch):
     assert callback.records[-1].seconds < -2000
 
 
-def test_the_last_update_of_an_epoch_is_what_is_left_of_it(tmp_path):
-    callback = BatchSizeCallback(Constant(batch_size=20), lr_rule="none")
-    fitted(tmp_path, callback, max_epochs=2, limit_train_batches=12)
-    sizes = [record.batch_size for record in callback.records]
-    assert sizes == [20, 20, 8] * 2
-    assert [record.epoch for record in callback.records][2::3] == [1.0, 2.0]
-
-
-def test_max_steps_counts_updates(tmp_path):
-    callback = BatchSizeCallback(Constant(batch_size=12))
-    module = fitted(tmp_path, callback, max_epochs=-1, max_steps=11)
-    assert module.trainer.global_step == len(callback.records) == 11
-    fitted(tmp_path, callback, max_epochs=None, fast_dev_run=2)
-    assert [record.batch_size for record in callback.records] == [8]
-
-
-class Stream(IterableDataset):
-    def __init__(self, dataset):
-        self.dataset = dataset
-
-    def __iter__(self):
-        return iter(self.dataset)
-
-
-def test_a_loader_without_length_ends_where_it_ends(tmp_path):
-    dataset = data(46)
-    callback = BatchSizeCallback(Constant(batch_size=20), lr_rule="none")
-    loader = DataLoader(Stream(dataset), batch_size=4)
-    module = fitted(tmp_path, callback, loader=loader, max_epochs=2)
-    sizes = [record.batch_size for record in callback.records]
-    assert sizes == [20, 20, 6] * 2
-    assert callback.records[0].epoch is None
-    model = net()
-    optimizer = SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
-        for batch in DataLoader(dataset, batch_size=20):
-            optimizer.zero_grad()
-            loss_of(model, batch).backward()
-            optimizer.step()
-    torch.testing.assert_close(weights(module.net), weights(model))
-
-
-NONE = pytest.mark.filterwarnings("ignore:`training_step` returned `None`")
-
-
-@NONE
-@pytest.mark.parametrize("left_out", [0, 1, 2])
-def test_a_micro_batch_without_a_loss_is_left_out_of_its_update(tmp_path, left_out):
-    class Choosy(Net):
-        def training_step(self, batch, batch_idx):
-            if batch_idx % 3 == left_out:
-                return None
-            return super().training_step(batch, batch_idx)
-
-    dataset = data(24)
-    callback = BatchSizeCallback(Constant(batch_size=12), lr_rule="none")
-    module = fitted(
-        tmp_path, callback, module=Choosy(), loader=loader_of(dataset), max_epochs=1
-    )
-    assert [record.batch_size for record in callback.records] == [8, 8]
-    model = net()
-    optimizer = SGD(model.parameters(), lr=0.1)
-    batches = [*loader_of(dataset)]
-    for start in (0, 3):
-        kept = [batches[start + place] for place in range(3) if place != left_out]
-        optimizer.zero_grad()
-        loss_of(model, [torch.cat(part) for part in zip(*kept, strict=True)]).backward()
-        optimizer.step()
-    torch.testing.assert_close(weights(module.net), weights(model))
-
-
-@NONE
-def test_an_update_without_any_loss_is_none(tmp_path):
-    class Empty(Net):
-        def training_step(self, batch, batch_idx):
-            return None if batch_idx < 3 else super().training_step(batch, batch_idx)
-
-    callback = BatchSizeCallback(Constant(batch_size=12))
-    module = Empty(schedule=by_step(StepLR, step_size=1, gamma=0.5))
-    fitted(tmp_path, callback, module=module, loader=loader_of(data(36)), max_epochs=1)
-    assert [record.examples for record in callback.records] == [12, 24]
-
-
-def test_an_epoch_that_is_broken_off_takes_its_update_along(tmp_path):
-    class Short(Net):
-        def on_train_batch_start(self, batch, batch_idx):
-            return -1 if batch_idx == 4 else None
-
-    callback = BatchSizeCallback(Constant(batch_size=12), sensing=EXAMPLES)
-    module = Short()
-    fitted(tmp_path, callback, module=module, max_epochs=2)
-    assert [record.examples for record in callback.records] == [12, 24]
-
-
-class Gaps(DataLoader):
-    """There is nothing in one place."""
-
-    gap = 0
-
-    def __iter__(self):
-        for place, batch in enumerate(super().__iter__()):
-            yield None if place == self.gap else batch
-
-
-@pytest.mark.filterwarnings("ignore:train_dataloader yielded None")
-@pytest.mark.parametrize(
-    ("gap", "sizes"), [(3, [12, 12, 8]), (4, [12, 8, 12]), (5, [12, 12])]
-)
-def test_a_gap_makes_an_update_smaller_or_where_it_would_step_ends_it(
-    tmp_path, gap, sizes
-):
-    callback = BatchSizeCallback(Constant(batch_size=12), sensing=EXAMPLES)
-    loader = Gaps(data(36), batch_size=4)
-    loader.gap = gap
-    fitted(tmp_path, callback, loader=loader, max_epochs=1)
-    assert [record.batch_size for record in callback.records] == sizes
-
-
 def test_tokens_weigh_where_they_are_counted(tmp_path):
     x, y = data(24).tensors
     dataset = TensorDataset(x, y, torch.arange(24) % 5)
@@ -404,96 +250,6 @@ def test_tokens_weigh_where_they_are_counted(tmp_path):
         optimizer.step()
     torch.testing.assert_close(weights(module.net), weights(model))
     assert callback.records[-1].tokens == (torch.arange(24) % 5).sum()
-
-
-class Scaled(Net):
-    """In single precision, as half needs it; the gradient of a batch may be lost."""
-
-    def __init__(self, lost=-1, **settings):
-        super().__init__(**settings)
-        self.net.float()
-        self.lost = lost
-
-    def training_step(self, batch, batch_idx):
-        return loss_of(self.net, (batch[0].float(), batch[1]))
-
-    def on_after_backward(self):
-        if self.trainer.fit_loop.batch_idx == self.lost:
-            next(self.parameters()).grad[0] = torch.inf
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [(SGD, {}), (SGD, {"fused": True}), (AdamW, {"fused": True})],
-    ids=["sgd", "fused sgd", "fused adamw"],
-)
-def test_a_step_that_the_scaler_leaves_out_is_said_and_counts_for_no_schedule(
-    tmp_path, kind, settings
-):
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    plugin = MixedPrecision("16-mixed", "cpu", scaler)
-    rates = []
-
-    class Watched(Scaled):
-        def lr_scheduler_step(self, scheduler, metric):
-            rates.append(scheduler.optimizer.param_groups[0]["lr"])
-            super().lr_scheduler_step(scheduler, metric)
-
-    callback = BatchSizeCallback(
-        Constant(batch_size=12),
-        lr_rule="linear",
-        acting=Acting(lr_batch_size=4, counts="steps"),
-        sensing=Sensing(noise="off"),
-    )
-    halving = by_step(StepLR, step_size=1, gamma=0.5)
-    module = Watched(lost=4, optimizer=kind, schedule=halving, **settings)
-    fitted(
-        tmp_path,
-        callback,
-        module=module,
-        loader=loader_of(data(48)),
-        max_epochs=1,
-        plugins=plugin,
-    )
-    reasons = [record.reason for record in callback.records]
-    assert "no step" in reasons[1]
-    assert sum("no step" in reason for reason in reasons) == 1
-    # The schedule never sees the rate of the batch.
-    assert rates == [0.1, 0.05, 0.025, 0.0125]
-    lrs = [record.lr for record in callback.records]
-    assert [lrs[0], *lrs[2:]] == pytest.approx([0.3, 0.075, 0.0375])
-    assert callback.records[-1].loss > 0
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_losses_and_noise_are_those_without_a_scaler(tmp_path, fused):
-    found = []
-    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
-        settings = {}
-        if scaler is not None:
-            plugin = MixedPrecision("16-mixed", "cpu", scaler)
-            # Half precision itself is not what is looked at.
-            plugin.autocast_context_manager = torch.enable_grad
-            settings = {"plugins": plugin}
-        callback = BatchSizeCallback(POLICIES["listed"], sensing=EXAMPLES)
-        module = Scaled(optimizer=AdamW, fused=fused, lr=0.01)
-        fitted(tmp_path, callback, module=module, max_epochs=2, **settings)
-        found.append(
-            [(one.loss, one.noise_scale or 0.0, one.lr) for one in callback.records]
-        )
-    torch.testing.assert_close(
-        torch.tensor(found[0]), torch.tensor(found[1]), rtol=1e-4, atol=1e-6
-    )
-
-
-def test_bfloat16_is_lightning_s(tmp_path):
-    callback = BatchSizeCallback(POLICIES["geodamp"], sensing=EXAMPLES)
-    fitted(tmp_path, callback, module=Scaled(), precision="bf16-mixed")
-    exact = BatchSizeCallback(POLICIES["geodamp"], sensing=EXAMPLES)
-    fitted(tmp_path, exact, module=Scaled())
-    for own, one in zip(callback.records, exact.records, strict=True):
-        assert own.batch_size == one.batch_size
-        assert own.loss == pytest.approx(one.loss, rel=0.05)
 
 
 def test_an_optimizer_step_of_the_user_s_is_made_once_an_update(tmp_path):
