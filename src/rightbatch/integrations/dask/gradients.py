@@ -217,10 +217,7 @@ class DaskGradients:
         if self._held is None:
             self._crew.wait_for_one()
             self._held = client.scatter(self._held_here, broadcast=True, hash=False)
-        if len(state) <= _SMALL_BYTES:
-            sent = client.submit(_itself, state, key=next(self._names), pure=False)
-        else:
-            sent = client.scatter(state, hash=False, direct=direct or None)
+        sent = self._sent(state, shared=len(parts) > 1)
         addresses = self._crew.addresses() or [None]
         futures = [
             client.submit(
@@ -237,6 +234,20 @@ class DaskGradients:
             for place, part in enumerate(parts)
         ]
         return client.gather(futures, direct=direct or None)
+
+    def _sent(self, state: Bytes, *, shared: bool) -> Any:
+        """Send the module's state once, however many share it.
+
+        Returns:
+            What stands for it in a task.
+        """
+        if len(state) > _SMALL_BYTES:
+            direct = self._workers.direct or None
+            return self._client.scatter(state, hash=False, direct=direct)
+        if not shared:
+            return state  # along with the one that wants it, which saves a way
+        name = next(self._names)
+        return self._client.submit(_itself, state, key=name, pure=False)
 
     def _take_buffers(
         self, found: Sequence[PassGradient], examples: Sequence[int]
