@@ -9,6 +9,7 @@
 ``record``     what each update was, as rows and as a trace
 ``controller`` :class:`BatchSizeController`, the only meeting point
 ``hosted``     the same in a loop that belongs to a framework
+``window``     what came of one of its updates
 =============  =============================================================
 """
 

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
@@ -18,51 +16,13 @@ from rightbatch.controller.record import UpdateRecord
 from rightbatch.controller.sensing import Sensing
 from rightbatch.controller.stepping import StepTaken
 from rightbatch.controller.update import Update
+from rightbatch.controller.window import Window, shrink
 from rightbatch.errors import DivergedError, InputError
 from rightbatch.policies import Policy
-from rightbatch.sampler import CountedStream, ForwardPass, UpdateBatch
+from rightbatch.sampler import CountedStream
 
 _WHO = "HostedController"
-# A micro-batch without a token that counts is still one of the noise meter's units.
 _NO_WEIGHT = 1e-9
-
-
-@dataclass(slots=True)
-class _Window:
-    """The micro-batches of one update: what was expected, and what came."""
-
-    batch: UpdateBatch
-    expected: float = 0.0
-    is_told: bool = False
-    passes: list[ForwardPass] = field(default_factory=list[ForwardPass])
-    weights: list[float] = field(default_factory=list[float])
-    losses: list[Any] = field(default_factory=list[Any])
-    factors: list[float] = field(default_factory=list[float])
-    withdrawn: int = 0
-    share: float = 1.0
-    block: AbstractContextManager[Any] | None = None
-    size: int = 0
-    loss: float = math.nan
-    grad_sq_norm: float | None = None
-    noise_scale: float | None = None
-    step: AbstractContextManager[float] | None = None
-    is_restored: bool = False
-    lr: float = 0.0
-
-    def weighed_loss(self) -> float:
-        """Return the sum of the losses, each times its factor, waiting for it once."""
-        losses, factors = self.losses, self.factors
-        if not losses:
-            return 0.0
-        if factors.count(factors[0]) == len(factors):
-            return float(sum(losses[1:], losses[0])) * factors[0]
-        pairs = zip(losses, factors, strict=True)
-        return float(sum(loss * factor for loss, factor in pairs))
-
-    @property
-    def is_full(self) -> bool:
-        """Whether as many micro-batches came as were expected."""
-        return len(self.passes) + self.withdrawn == len(self.batch.passes)
 
 
 class HostedController(BatchSizeController):
@@ -104,6 +64,7 @@ class HostedController(BatchSizeController):
             framework's, or the optimizer asks for the loss again.
 
     Example:
+        >>> import torch
         >>> from rightbatch.policies import GeoDamp
         >>> model = nn.Linear(2, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -162,7 +123,7 @@ class HostedController(BatchSizeController):
         )
         self._tokens = (sensing or Sensing()).tokens
         self._watch = None if acting.guard is None else LossWatch(acting.guard)
-        self._window: _Window | None = None
+        self._window: Window | None = None
         self._owed = 0.0
         #: Steps of the schedule for an update at `lr_batch_size`: above 1 where it was
         #: made for epochs whose last, shorter update counts as a whole one.
@@ -198,7 +159,7 @@ class HostedController(BatchSizeController):
         if self._noise is not None:
             self._noise.units_of(size, stream.micro_batch_size)
         batch = stream.next(size)
-        self._window = _Window(batch)
+        self._window = Window(batch)
         self._pending = Update(self._gradient, batch, self._finish)
         return len(batch.passes)
 
@@ -235,19 +196,12 @@ class HostedController(BatchSizeController):
             What its mean loss (over its tokens, where those count) is to be multiplied
             by before its backward.
         """
-        window, replicas = self._opened("enter"), self._sharing.num_replicas
-        weight = float(num_examples if self._tokens is None else self._tokens(batch))
-        if not window.passes and not window.is_told:
-            window.expected = float(window.batch.num_examples)
-            if self._tokens is not None:
-                # Of the others nobody knows yet: `leave` makes good for it.
-                window.expected = (weight or 1) * len(window.batch.passes) * replicas
-        # Nothing of a micro-batch is kept beyond it.
-        window.passes.append(ForwardPass(None, num_examples, 1))
-        window.weights.append(weight)
-        window.share = weight * replicas / window.expected
+        window = self._opened("enter")
+        weight = None if self._tokens is None else float(self._tokens(batch))
+        window.enter(num_examples, weight, self._sharing.num_replicas)
         if self._noise is not None and self._noise.is_measuring:
-            counted = None if self._tokens is None else weight or _NO_WEIGHT
+            # Where no token of it counts it is still one of the noise meter's units.
+            counted = None if weight is None else weight or _NO_WEIGHT
             window.block = self._noise.unit(num_examples, counted)
             window.block.__enter__()
         return window.share
@@ -277,9 +231,7 @@ class HostedController(BatchSizeController):
             DivergedError: The loss is lost.
         """
         window = self._opened("leave")
-        if window.block is not None:
-            window.block.__exit__(None, None, None)
-            window.block = None
+        window.end_unit(None)
         window.losses.append(loss.detach() if isinstance(loss, Tensor) else loss)
         window.factors.append(window.share / loss_scale)
         if is_last is None:
@@ -301,12 +253,7 @@ class HostedController(BatchSizeController):
             Whether the gradient is complete.
         """
         window = self._opened("withdraw")
-        window.passes.pop()
-        window.weights.pop()
-        window.withdrawn += 1
-        if window.block is not None:
-            window.block.__exit__(InputError, None, None)
-            window.block = None
+        window.withdraw()
         if self._noise is not None:
             self._noise.leave_out()
         if is_last is None:
@@ -419,30 +366,26 @@ class HostedController(BatchSizeController):
 
     # ----------------------------------------------------------------------------------
 
-    def _opened(self, name: str) -> _Window:
+    def _opened(self, name: str) -> Window:
         if self._window is None:
             raise InputError(
                 f"{_WHO}.{name}: no update has begun.", "call begin() before it"
             )
         return self._window
 
-    def _restore(self, window: _Window) -> None:
+    def _restore(self, window: Window) -> None:
         if window.step is not None:
             window.step.__exit__(None, None, None)
             window.step, window.is_restored = None, True
 
-    def _complete(self, window: _Window, grad_scale: float) -> None:
+    def _complete(self, window: Window, grad_scale: float) -> None:
         """Make the gradient the mean over what came, and have it read.
 
         Raises:
             InputError: No token of it counts.
         """
         replicas = self._sharing.num_replicas
-        sums = [
-            sum(window.weights),
-            float(sum(one.num_examples for one in window.passes)),
-            window.weighed_loss() / replicas,
-        ]
+        sums = [sum(window.weights), window.examples, window.weighed_loss() / replicas]
         weight, examples, loss = sums if replicas == 1 else self._sharing.sum(sums)
         if not weight > 0:
             self._refuse_empty()
@@ -456,7 +399,7 @@ class HostedController(BatchSizeController):
             self._noise.update(window.size, self._stream.taken, scale)
             window.noise_scale = self._noise.usable
         if not math.isclose(larger_by, 1.0, rel_tol=1e-12):
-            self._shrink(1 / larger_by)
+            shrink(self._optimizer, larger_by)
         window.loss = loss / larger_by
         norm = self._stepper.measured()
         window.grad_sq_norm = None if norm is None else norm / grad_scale**2
@@ -469,18 +412,7 @@ class HostedController(BatchSizeController):
             "drop such examples, or count at least one",
         )
 
-    def _shrink(self, factor: float) -> None:
-        gradients = [
-            parameter.grad
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        with torch.no_grad():
-            for gradient in gradients:
-                gradient.mul_(factor)
-
-    def _refuse_lost(self, window: _Window) -> None:
+    def _refuse_lost(self, window: Window) -> None:
         step = self._memory.step + 1
         if self._watch is None:
             return
