@@ -12,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 from experiments.example_processes import needs_proc, none_left_of
 
-from rightbatch.experiments import dask_workers
+from rightbatch.experiments import dask_connection, dask_jobs, dask_workers
 from rightbatch.experiments.store import RunStore
 
 FILE = Path(__file__).parents[1] / "tiny_workload.py"
@@ -82,7 +82,7 @@ def test_a_schedulers_workers_give_the_runs_of_one_process(rightbatch, scheduler
 def test_a_scheduler_without_workers_is_told_of_and_given_up(
     rightbatch, scheduler, monkeypatch
 ):
-    monkeypatch.setattr(dask_workers, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(dask_connection, "PATIENCE_SECONDS", 2.0)
     scheduler.scale(0)
     while scheduler.scheduler.workers:
         time.sleep(0.01)
@@ -108,7 +108,7 @@ def test_a_scheduler_without_workers_is_told_of_and_given_up(
 def test_an_address_where_no_scheduler_answers_is_refused(
     rightbatch, monkeypatch, words, message
 ):
-    monkeypatch.setattr(dask_workers, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(dask_connection, "CONNECT_SECONDS", 0.5)
     ended = rightbatch("sweep", TINY, *GRID, *words)
     assert ended.code == 2
     assert message in ended.last_line
@@ -117,7 +117,8 @@ def test_an_address_where_no_scheduler_answers_is_refused(
 
 def test_without_dask_the_command_says_how_to_get_it(rightbatch, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, dask_workers.__name__)
+    for module in (dask_jobs, dask_workers, dask_connection):
+        monkeypatch.delitem(sys.modules, module.__name__)
     ended = rightbatch("sweep", TINY, *GRID, "--dask", "local")
     assert ended.code == 2
     assert "pip install 'rightbatch[dask]'" in ended.last_line

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from experiments import example_jobs
 
 from rightbatch.errors import InputError, RightbatchError, WorkloadError
-from rightbatch.experiments import dask_workers
+from rightbatch.experiments import dask_jobs, dask_workers
 from rightbatch.experiments.dask_workers import DaskWorkers
 from rightbatch.experiments.identity import open_store
 from rightbatch.experiments.store import RunStore
@@ -270,7 +270,7 @@ def test_what_is_not_wanted_any_more_is_called_off(threads, tmp_path):
 
 
 def test_a_job_that_nobody_waits_for_ends_with_its_next_result(tmp_path):
-    doing = dask_workers._Doing(_prepare_endless, (tmp_path,))
+    doing = dask_jobs.Doing(_prepare_endless, (tmp_path,))
     done = []
     thread = _later(lambda: done.append(doing.do(b"\x80\x04N.")))
     wait_until((tmp_path / "begun").exists)
@@ -390,9 +390,9 @@ def test_a_file_named_from_the_current_folder_is_found_by_workers_elsewhere(
 
 
 def test_other_versions_on_a_worker_are_named(threads, monkeypatch):
-    ours = dask_workers._compared_versions()
+    ours = dask_jobs.compared_versions()
     answers = iter([{**ours, "torch": "1.0"}])
-    monkeypatch.setattr(dask_workers, "_compared_versions", lambda: next(answers, ours))
+    monkeypatch.setattr(dask_jobs, "compared_versions", lambda: next(answers, ours))
     with pytest.raises(
         InputError, match=rf"other versions.*torch {ours['torch'][:4]}.*, here 1\.0"
     ):
@@ -422,7 +422,8 @@ def test_any_other_error_of_dask_is_told_with_its_name():
 
 def test_without_dask_the_module_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, dask_workers.__name__)
+    for module in (dask_jobs, dask_workers):
+        monkeypatch.delitem(sys.modules, module.__name__)
     with pytest.raises(InputError, match=r"pip install 'rightbatch\[dask\]'"):
         importlib.import_module(dask_workers.__name__)
 

@@ -296,7 +296,7 @@ def _workers(
     """Return what the runs are spread over, there for the length of a block."""
     if request.dask is None:
         return nullcontext(request.processes)
-    from rightbatch.experiments.dask_workers import dask_workers
+    from rightbatch.experiments.dask_connection import dask_workers
     from rightbatch.experiments.workers import num_cores
 
     wanted, settings = request.processes, request.settings

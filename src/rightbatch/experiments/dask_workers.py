@@ -5,33 +5,18 @@ are begun in order, their results arrive here as each job ends, and only here is
 anything written. A job whose worker dies is done again by another one.
 """
 
-import logging
-import os
 import pickle
-import sys
-import threading
 import time
-import traceback
 import uuid
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn
 
-from rightbatch._checks import positive_integer
-from rightbatch.errors import InputError, InterruptedRunError, RightbatchError
-from rightbatch.experiments.workers import Result, Work, interrupts_held, num_cores
-
-try:
-    from distributed import Client, LocalCluster, WorkerPlugin, get_worker
-    from distributed.comm.addressing import get_address_host_port
-except ImportError as error:
-    raise InputError(
-        "Dask is not installed.", "pip install 'rightbatch[dask]'"
-    ) from error
+from rightbatch.errors import InputError, RightbatchError
+from rightbatch.experiments.dask_jobs import Doing, do_job
+from rightbatch.experiments.workers import Result, Work
 
 PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
@@ -99,7 +84,7 @@ class DaskWorkers:
             KeyboardInterrupt: Ctrl-C, after that.
         """
         self._check_open()
-        with _sent(self._client, _Doing(prepare, arguments)) as name:
+        with _sent(self._client, Doing(prepare, arguments)) as name:
             going = _Going(self._client, name, jobs)
             try:
                 yield from self._results(going)
@@ -159,106 +144,8 @@ class DaskWorkers:
             )
 
 
-@contextmanager
-def dask_workers(
-    place: str,
-    *,
-    processes: int | None = None,
-    on_wait: Told | None = None,
-) -> Generator[DaskWorkers]:
-    """Connect to a Dask cluster for the length of a block, Dask's own log kept still.
-
-    Args:
-        place: ``local`` for a cluster of processes on this machine, which ends with
-            the block; or a scheduler's address, ``tcp://host:port``.
-        processes: Of a local cluster, one thread each; one per core when None.
-        on_wait: As :class:`DaskWorkers` has it.
-
-    Yields:
-        The workers.
-
-    Raises:
-        InputError: No scheduler answers there, or it is no address.
-    """
-    if place != "local" and "://" not in place:
-        raise InputError(
-            f"--dask must be local or a scheduler's address, got {place!r}.",
-            "write tcp://host:port",
-        )
-    if place != "local" and processes is not None:
-        raise InputError(
-            "--processes goes with --dask local: a scheduler's workers are as many as "
-            "there are.",
-            "leave it out",
-        )
-    with _quiet_dask():
-        connected = _local(processes) if place == "local" else _connected(place)
-        with connected as client:
-            yield DaskWorkers(
-                client, patience_seconds=PATIENCE_SECONDS, on_wait=on_wait
-            )
-
-
-@contextmanager
-def _local(processes: int | None) -> Generator[Any]:
-    number = num_cores() if processes is None else processes
-    positive_integer("sweep", "processes", number)
-    make: Any = LocalCluster
-    # Its processes inherit that Ctrl-C is blocked: this process answers it for all.
-    with interrupts_held():
-        cluster = make(
-            n_workers=number,
-            threads_per_worker=1,
-            processes=True,
-            # Its server is there without the page too: on a port that is free.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": ":0"},
-            # As without Dask, memory is the system's affair.
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
-    with cluster, Client(cluster, set_as_default=False) as client:
-        yield client
-
-
-@contextmanager
-def _connected(address: str) -> Generator[Any]:
-    try:
-        # A client that fails on a wrong address leaves half of itself behind.
-        get_address_host_port(address, strict=True)
-        with warnings.catch_warnings():
-            # What must agree is compared by us, and named.
-            warnings.simplefilter("ignore")
-            client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        # "Timed out" has a cause that says more, behind the name of an object.
-        reason = str(error.__cause__ or error).rpartition(">: ")[2]
-        raise InputError(
-            f"no Dask scheduler answers at {address}: {reason}",
-            "is it running? start one: dask scheduler",
-        ) from error
-    with client:
-        yield client
-
-
 def _say_nothing(_sentence: str) -> None:
     """Stand for nobody to tell."""
-
-
-@contextmanager
-def _quiet_dask() -> Generator[None]:
-    """Keep Dask's log still in this process: what matters is said by our errors."""
-    handlers = logging.getLogger("distributed").handlers
-    before = [(handler, handler.level) for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for handler, level in before:
-            handler.setLevel(level)
-
-
-# Here -------------------------------------------------------------------------------
 
 
 class _Going:
@@ -279,7 +166,7 @@ class _Going:
             key = f"{self._name}-{place}"
             # Pickled here: the scheduler need not know what it passes on.
             future = self._client.submit(
-                _do,
+                do_job,
                 self._name,
                 pickle.dumps(job),
                 key=key,
@@ -329,7 +216,7 @@ class _Going:
 
 
 @contextmanager
-def _sent(client: Any, doing: "_Doing") -> Generator[str]:
+def _sent(client: Any, doing: "Doing") -> Generator[str]:
     """Have what does the jobs on every worker, those that come later included.
 
     Yields:
@@ -381,113 +268,3 @@ def _explain(error: Exception, job: Any) -> NoReturn:
     raise RightbatchError(
         f"Dask failed in the middle of {job}: {type(error).__name__}: {error}"
     ) from error
-
-
-# On a worker ------------------------------------------------------------------------
-
-_alone = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What a job came to: an error is a value here, as Dask would log a raised one."""
-
-    results: list[Any]
-    error: RightbatchError | None = None
-
-
-class _Doing(WorkerPlugin):
-    """What a worker needs to do the jobs of one run."""
-
-    def __init__(
-        self, prepare: Callable[..., Work[Any, Any]], arguments: tuple[Any, ...]
-    ) -> None:
-        # Unpickled by the first job, not in the worker's event loop: it loads torch.
-        self._made_of = pickle.dumps((prepare, arguments))
-        self._versions, self._home = _compared_versions(), os.getpid()
-        self._address = ""
-        self._work: Work[Any, Any] | None = None
-        self.is_over = False
-
-    def setup(self, worker: Any) -> None:
-        """Take note of where this is.
-
-        Raises:
-            InputError: Versions differ from those of who sent this.
-        """
-        self._address = worker.address
-        self._check_versions()
-
-    def teardown(self, worker: Any) -> None:
-        """Let a job that is under way end with its next result."""
-        self.is_over = True
-
-    def do(self, payload: bytes) -> _Outcome:
-        """Return what a job came to."""
-        results: list[Any] = []
-        # In a process of its own; where the client's is this one, stdout is the user's.
-        apart = os.getpid() != self._home
-        try:
-            # Workers with several threads, or in one process: torch's generators and
-            # its number of threads are the process's.
-            with _alone, redirect_stdout(sys.stderr) if apart else nullcontext():
-                self._check_wanted()
-                work = self._prepared()
-                for result in work(pickle.loads(payload)):
-                    results.append(result)
-                    self._check_wanted()
-        except RightbatchError as error:
-            return _Outcome(results, error)
-        except Exception:
-            said = f"the Dask worker {self._address} failed.\n{traceback.format_exc()}"
-            return _Outcome(results, RightbatchError(said))
-        return _Outcome(results)
-
-    def _check_versions(self) -> None:
-        found = _compared_versions()
-        differences = [
-            f"{name} {found[name]}, here {wanted}"
-            for name, wanted in self._versions.items()
-            if found[name] != wanted
-        ]
-        if differences:
-            raise InputError(
-                f"the Dask worker {self._address} has other versions than this "
-                f"process: {'; '.join(differences)}.",
-                "install the same ones",
-            )
-
-    def _check_wanted(self) -> None:
-        if self.is_over:
-            raise InterruptedRunError("nobody waits for this run any more.")
-
-    def _prepared(self) -> Work[Any, Any]:
-        if self._work is None:
-            self._work = self._made()
-        return self._work
-
-    def _made(self) -> Work[Any, Any]:
-        # Of a worker that came later nobody has asked for them.
-        self._check_versions()
-        prepare, arguments = pickle.loads(self._made_of)
-        try:
-            return prepare(*arguments)
-        except RightbatchError as error:
-            told = type(error)(f"on the Dask worker {self._address}: {error}")
-            raise told from error
-
-
-def _do(name: str, payload: bytes) -> _Outcome:
-    plugins: Any = get_worker().plugins
-    doing = plugins.get(name)
-    # Taken away while this came: nobody waits for what it would be.
-    return _Outcome([]) if doing is None else doing.do(payload)
-
-
-def _compared_versions() -> dict[str, str]:
-    from rightbatch.experiments.store import versions
-
-    found = versions()
-    # A repair release of Python changes no run.
-    found["python"] = ".".join(found["python"].split(".")[:2])
-    return found
