@@ -198,7 +198,11 @@ class HostedController(BatchSizeController):
         """
         window = self._opened("enter")
         weight = None if self._tokens is None else float(self._tokens(batch))
-        window.enter(num_examples, weight, self._sharing.num_replicas)
+        replicas, told = self._sharing.num_replicas, weight
+        if weight is not None and replicas > 1 and window.is_unknown:
+            # The factor must be everybody's, whatever each begins with.
+            told = self._sharing.sum([weight])[0] / replicas
+        window.enter(num_examples, weight, replicas, told)
         if self._noise is not None and self._noise.is_measuring:
             # Where no token of it counts it is still one of the noise meter's units.
             counted = None if weight is None else weight or _NO_WEIGHT

@@ -61,19 +61,32 @@ class Window:
     is_restored: bool = False
     lr: float = 0.0
 
-    def enter(self, num_examples: int, weight: float | None, replicas: int) -> None:
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing came yet, and nobody said what will."""
+        return not self.passes and not self.is_told
+
+    def enter(
+        self,
+        num_examples: int,
+        weight: float | None,
+        replicas: int,
+        usual: float | None = None,
+    ) -> None:
         """Let a micro-batch come.
 
         Args:
             num_examples: In it.
             weight: What it counts for, where that is not its examples.
             replicas: Who share the update.
+            usual: What micro-batches are guessed to weigh; as this one when None.
         """
-        if not self.passes and not self.is_told:
+        if self.is_unknown:
             self.expected = float(self.batch.num_examples)
             if weight is not None:
                 # Of the others nobody knows yet: it is put right at the end.
-                self.expected = (weight or 1) * len(self.batch.passes) * replicas
+                guess = (weight if usual is None else usual) or 1
+                self.expected = guess * len(self.batch.passes) * replicas
         # Nothing of a micro-batch is kept beyond it.
         self.passes.append(ForwardPass(None, num_examples, 1))
         self.weights.append(float(num_examples) if weight is None else weight)

@@ -362,9 +362,10 @@ class MicroBatchStream:
             tensors = tensors_of(dataset, self._device)
             if tensors is not None:
                 return TensorSource(tensors, order, deal, end)
-        if not loading.num_workers:
-            return ItemSource(dataset, order, deal, collate)
         draws = Draws(seed=self._seed)
+        if not loading.num_workers:
+            own = draws if loading.by_position else None
+            return ItemSource(dataset, order, deal, collate, own)
         items = ItemSource(dataset, order, deal, collate, draws)
         ahead = Order(self._length, self._seed, shuffle=loading.shuffle)
         drawn = DrawnItems(dataset, draws)

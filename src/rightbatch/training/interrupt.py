@@ -6,6 +6,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+_heard: list[threading.Event] = []
+
+
+def is_interrupt_pending() -> bool:
+    """Return whether Ctrl-C was pressed and the update under way has yet to end.
+
+    For whoever waits in that update for what may never come.
+    """
+    return any(asked.is_set() for asked in _heard)
+
 
 @contextmanager
 def patient_interrupt() -> Generator[threading.Event]:
@@ -20,8 +30,8 @@ def patient_interrupt() -> Generator[threading.Event]:
     Example:
         >>> with patient_interrupt() as interrupted:
         ...     signal.raise_signal(signal.SIGINT)
-        ...     interrupted.is_set()
-        True
+        ...     interrupted.is_set(), is_interrupt_pending()
+        (True, True)
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -34,7 +44,9 @@ def patient_interrupt() -> Generator[threading.Event]:
         asked.set()
 
     before = signal.signal(signal.SIGINT, note)
+    _heard.append(asked)
     try:
         yield asked
     finally:
+        _heard.remove(asked)
         signal.signal(signal.SIGINT, before)

@@ -12,9 +12,10 @@ from torch.utils.data import TensorDataset
 from rightbatch.controller import BatchSizeController, Sensing
 from rightbatch.integrations.dask import DaskGradients, Work, Workers
 from rightbatch.policies import PadaDamp
-from rightbatch.sampler import MicroBatchStream
+from rightbatch.sampler import Loading, MicroBatchStream
 
 MICRO = 8
+ALONE = Loading()
 TWO = Workers(grads_per_worker=32, maximum=2, follow="none")
 GROWING = PadaDamp(initial_batch_size=8, rate=0.4)
 
@@ -54,9 +55,18 @@ def trained(source, controller, *, meanwhile=lambda step: None, **limits):
     return controller
 
 
-def alone(model, dataset, *, loss=losses_of, policy=GROWING, limits, **settings):
+def alone(
+    model,
+    dataset,
+    *,
+    loss=losses_of,
+    policy=GROWING,
+    loading=ALONE,
+    limits,
+    **settings,
+):
     """Return the controller of the same run in this process, pass by pass."""
-    stream = MicroBatchStream(dataset, MICRO, tail="short")
+    stream = MicroBatchStream(dataset, MICRO, tail="short", loading=loading)
     controller = controlled(model, stream, policy, **settings)
     for update in controller.updates(**limits):
         for part in update:

@@ -1,13 +1,16 @@
 """Gradients from a cluster make the updates of one process."""
 
 import random
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
 import torch
 from integrations.dask.example_cluster import (
     GROWING,
+    MICRO,
     TWO,
     alone,
     controlled,
@@ -31,6 +34,7 @@ from rightbatch.integrations.dask import DaskGradients, Work, Workers
 from rightbatch.integrations.dask.gradients import CutForWorkers
 from rightbatch.integrations.dask.packing import pack, unpack
 from rightbatch.policies import Constant
+from rightbatch.sampler import Loading, MicroBatchStream
 
 LIMITS = {"max_steps": 200}
 
@@ -290,6 +294,73 @@ def test_tensors_of_all_kinds_come_back_as_they_were():
     assert len(pack([])) == 0
 
 
+class Augmented(TensorDataset):
+    """Rows with noise from three generators."""
+
+    def __getitem__(self, item):
+        x, y = super().__getitem__(item)
+        return x + torch.randn(20) + np.random.normal() + random.random(), y
+
+
+def test_items_made_by_chance_are_those_of_one_process(client):
+    model, other, limits = net(), net(), {"max_steps": 12}
+    dataset = Augmented(*data(100).tensors)
+    source = on_cluster(client, model, dataset)
+    trained(source, controlled(model, source.stream()), **limits)
+    source.close()
+    alone(other, dataset, limits=limits, loading=Loading(by_position=True))
+    torch.testing.assert_close(weights(model), weights(other), rtol=0, atol=1e-10)
+
+
+def test_layers_may_be_frozen_and_modes_changed_during_a_run(client):
+    found = []
+    for is_shared in (True, False):
+        model = net(extra=[nn.BatchNorm1d(32)])
+        one = Workers(grads_per_worker=1000, follow="none")
+        source = on_cluster(client, model, data(), workers=one)
+        stream = source.stream() if is_shared else MicroBatchStream(data(), MICRO)
+        sensing = Sensing(noise="off")
+        controller = controlled(model, stream, Constant(batch_size=8), sensing=sensing)
+        for update in controller.updates(max_steps=6):
+            model[0].requires_grad_(controller.step % 2 == 0)
+            model.train(controller.step < 3)
+            if is_shared:
+                source.accumulate(update)
+            else:
+                for part in update:
+                    update.backward(losses_of(model, part.batch))
+            update.step()
+        source.close()
+        found.append(torch.cat([weights(model), model[1].running_mean]))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-12)
+
+
+def test_batch_normalization_never_has_one_example(threads):
+    model = net(extra=[nn.BatchNorm1d(32)])
+    workers = Workers(grads_per_worker=1, maximum=8, follow="none")
+    source = on_cluster(threads, model, data(), workers=workers)
+    controller = controlled(model, source.stream(), Constant(batch_size=8))
+    trained(source, controller, max_steps=1)
+    assert controller.records[0].accumulation_steps == 4
+
+
+def test_running_averages_weigh_parts_by_their_examples(threads):
+    model = net(extra=[nn.BatchNorm1d(32)])
+    workers = Workers(grads_per_worker=12, maximum=2, follow="none")
+    source = on_cluster(threads, model, data(13), workers=workers)
+    source = DaskGradients(
+        threads,
+        workers,
+        Work(module=model, loss=losses_of, dataset=data(13)),
+        micro_batch_size=13,
+    )
+    controller = controlled(model, source.stream(), Constant(batch_size=13))
+    mean = net()[0](data(13).tensors[0]).mean(0).detach()
+    trained(source, controller, max_steps=1)
+    assert controller.records[0].accumulation_steps == 2  # of 7 and of 6 examples
+    torch.testing.assert_close(model[1].running_mean, 0.1 * mean)
+
+
 class Unpicklable(TensorDataset):
     def __getitem__(self, item):
         return super().__getitem__(item)
@@ -314,6 +385,53 @@ def test_an_error_of_the_loss_is_the_user_s_own(client):
     model = net()
     source = on_cluster(client, model, data(), loss=wrong)
     with pytest.raises(ZeroDivisionError, match="no such loss"):
+        trained(source, controlled(model, source.stream()), max_steps=1)
+    source.close()
+
+
+class Missing(Squares):
+    def __getitem__(self, item):
+        return open(f"/nowhere/{item}.png")
+
+
+def test_a_file_that_is_not_there_is_no_worker_s_death(client):
+    source = on_cluster(client, net(), Missing())
+    controller = controlled(net(), source.stream())
+    with pytest.raises(FileNotFoundError, match="nowhere") as found:
+        trained(source, controller, max_steps=1)
+    source.close()
+    assert "On the Dask worker tcp" in found.value.__notes__[0]
+
+
+class Unsendable(Exception):
+    def __reduce__(self):
+        raise TypeError("no")
+
+
+def test_an_error_that_cannot_travel_is_told(threads):
+    def wrong(model, batch):
+        raise Unsendable("said")
+
+    model = net()
+    source = on_cluster(threads, model, data(), loss=wrong)
+    with pytest.raises(RuntimeError, match="Unsendable: said"):
+        trained(source, controlled(model, source.stream()), max_steps=1)
+
+
+def test_a_loss_of_another_shape_is_refused(threads):
+    model = net()
+    source = on_cluster(threads, model, data(), loss=lambda m, b: m(b[0]))
+    with pytest.raises(InputError, match=r"shape \(8,\), got shape \(8, 3\)"):
+        trained(source, controlled(model, source.stream()), max_steps=1)
+
+
+def test_what_is_defined_where_workers_cannot_see_it_is_told(client, monkeypatch):
+    module = types.ModuleType("only_here")
+    exec("def loss(model, batch):\n    return model(batch[0]).sum(1)", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    model = net()
+    source = on_cluster(client, model, data(), loss=module.loss)
+    with pytest.raises(InputError, match=r"lacks what module.*only_here.*upload_file"):
         trained(source, controlled(model, source.stream()), max_steps=1)
     source.close()
 

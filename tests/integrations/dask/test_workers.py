@@ -3,6 +3,8 @@
 import gc
 import logging
 import math
+import os
+import signal
 import time
 from itertools import groupby
 from types import SimpleNamespace
@@ -28,8 +30,9 @@ from integrations.dask.example_cluster import (
 
 from rightbatch.errors import InputError, ReplicaError
 from rightbatch.integrations.dask import DaskGradients, Work, Workers, gradients
-from rightbatch.integrations.dask.workers import Crew, reason_lost
+from rightbatch.integrations.dask.workers import Crew, bounded, reason_lost
 from rightbatch.policies import Constant, Schedule
+from rightbatch.training.interrupt import patient_interrupt
 
 
 @given(
@@ -72,14 +75,38 @@ def test_a_cluster_is_asked_when_the_number_changes(threads, monkeypatch, adapts
     numbers = [2, 3, 5, 4, 2]
     if adapts:
         assert cluster.asked == [("adapt", n, n) for n in numbers]
+        after = ("adapt", 0, 9)
     else:
         # Again and again, as long as those that were asked for are not there.
         assert [one for one, _ in groupby(cluster.asked)] == [
             ("scale", n) for n in numbers
         ]
+        after = ("scale", 1)
     crew.follow(50)
     crew.release()
-    assert cluster.asked[-1][-1] == 2
+    assert cluster.asked[-1] == after
+
+
+def test_a_user_s_bounds_are_kept(threads, monkeypatch):
+    cluster = Scaled(adapts=True)
+    cluster._adaptive.minimum, cluster._adaptive.maximum = 2, 4
+    monkeypatch.setattr(threads, "cluster", cluster)
+    workers = bounded(threads, Workers(grads_per_worker=10))
+    assert workers.maximum == 4
+    crew = Crew(threads, Workers(grads_per_worker=10))
+    assert [crew.follow(size) for size in (5, 25, 90)] == [1, 3, 9]
+    crew.release()
+    bounds = [(2, 2), (3, 3), (4, 4), (2, 4)]
+    assert cluster.asked == [("adapt", *pair) for pair in bounds]
+
+
+def test_a_cluster_of_this_machine_is_asked_for_its_cores_at_most(threads, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert bounded(threads, Workers()).maximum == 3
+    assert bounded(threads, Workers(minimum=5)).maximum == 5
+    assert bounded(threads, Workers(maximum=9)).maximum == 9
+    monkeypatch.setattr(threads, "cluster", None)
+    assert bounded(threads, Workers()).maximum is None
 
 
 def test_workers_follow_the_batch_up_and_down(threads):
@@ -106,7 +133,7 @@ def test_a_cluster_that_adapts_follows_too():
         silence_logs=logging.CRITICAL,
     )
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
-        cluster.adapt(minimum=0, maximum=1, interval="50ms")
+        cluster.adapt(minimum=0, maximum=3, interval="50ms")
         model = net()
         workers = Workers(grads_per_worker=16, maximum=2, wait_seconds=20)
         source = on_cluster(client, model, data(), workers=workers)
@@ -114,12 +141,12 @@ def test_a_cluster_that_adapts_follows_too():
         trained(source, controller, max_steps=2)
         assert [one.used for one in source.shares] == [2, 2]
         source.close()
-        _until(lambda: len(client.nthreads()) == 1)
+        _until(lambda: len(client.nthreads()) == 0)
 
 
 def test_a_cluster_is_left_alone_where_that_is_asked(client):
     model = net()
-    workers = Workers(grads_per_worker=8, follow="none")
+    workers = Workers(grads_per_worker=8, maximum=8, follow="none")
     source = on_cluster(client, model, data(), workers=workers)
     controller = controlled(model, source.stream(), Constant(batch_size=64))
     trained(source, controller, max_steps=1)
@@ -173,7 +200,7 @@ def test_all_workers_may_die_at_once(client):
 
 
 def dies(model, batch):
-    kill(__import__("os").getpid())
+    kill(os.getpid())
 
 
 @pytest.mark.slow
@@ -199,6 +226,63 @@ def _until(holds, seconds=20):
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_client_by_address_trains_too(client):
+    model, other = net(), net()
+    with distributed.Client(client.scheduler.address, set_as_default=False) as own:
+        assert own.cluster is None
+        source = on_cluster(own, model, data(), workers=Workers(grads_per_worker=32))
+        trained(source, controlled(model, source.stream()), max_steps=3)
+        source.close()
+    alone(other, data(), limits={"max_steps": 3})
+    torch.testing.assert_close(weights(model), weights(other), rtol=0, atol=1e-12)
+
+
+def test_a_scheduler_that_ends_in_an_update_ends_the_run(threads, monkeypatch):
+    model = net()
+    source = on_cluster(threads, model, data())
+    controller = controlled(model, source.stream())
+    trained(source, controller, max_steps=2)
+
+    def end(*given):
+        threads.close()
+        raise RuntimeError("ConnectionPool is closed")
+
+    monkeypatch.setattr(source, "_asked", end)
+    with pytest.raises(ReplicaError, match=r"scheduler is gone \(ConnectionPool is cl"):
+        trained(source, controller, max_steps=3)
+    assert controller.step == 2
+
+
+def test_an_error_of_dask_s_own_is_passed_on(threads, monkeypatch):
+    model = net()
+    source = on_cluster(threads, model, data())
+
+    def fail(*given):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(source, "_asked", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        trained(source, controlled(model, source.stream()), max_steps=1)
+
+
+def test_ctrl_c_ends_the_wait_for_workers_that_died_of_it():
+    cluster = distributed.LocalCluster(
+        n_workers=0,
+        processes=False,
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    )
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        model = net()
+        workers = Workers(follow="none")
+        source = on_cluster(client, model, data(), workers=workers)
+        controller = controlled(model, source.stream())
+        with patient_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                trained(source, controller, max_steps=1)
 
 
 def test_a_client_that_is_closed_is_refused(threads):
@@ -228,6 +312,14 @@ def test_a_cluster_without_a_worker_is_refused():
         source = on_cluster(client, model, data(), workers=workers)
         with pytest.raises(InputError, match=r"must have a worker, got none in 0.2 s"):
             trained(source, controlled(model, source.stream()), max_steps=1)
+
+
+def test_arguments_of_another_kind_are_refused(threads):
+    work = Work(module=net(), loss=losses_of, dataset=data())
+    with pytest.raises(InputError, match=r"`workers` must be Workers\(...\), got 3"):
+        DaskGradients(threads, 3, work)
+    with pytest.raises(InputError, match=r"`work` must be Work\(...\), got"):
+        DaskGradients(threads, Workers(), net())
 
 
 def test_what_is_no_client_is_refused():

@@ -15,22 +15,24 @@ from distributed import Client, KilledWorker
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
+from rightbatch.batch_norm import batch_normalizations
 from rightbatch.controller import Update
 from rightbatch.errors import InputError, ReplicaError
 from rightbatch.integrations.dask.held import (
     Answer,
     Held,
+    ModuleState,
     PassGradient,
     PassTask,
     compute,
-    tensors_in,
     trained_in,
 )
-from rightbatch.integrations.dask.packing import Bytes, pack, unpack
+from rightbatch.integrations.dask.packing import unpack
 from rightbatch.integrations.dask.workers import (
     WHO,
     Crew,
     Workers,
+    bounded,
     check_client,
     reason_lost,
 )
@@ -40,6 +42,11 @@ from rightbatch.sampler.examples import length_of_dataset, tensors_of
 
 # An update that workers died in is tried so often; each loses nothing but time.
 _TRIES = 5
+_LOST = (CancelledError, KilledWorker, OSError)
+_CURES = {
+    "dataset": "open files and connections when an item is asked for, not before",
+    "module": "keep locks, files and generators out of module and loss",
+}
 # A larger model goes to a worker itself instead of through the scheduler.
 _SMALL_BYTES = 2**18
 
@@ -122,11 +129,12 @@ class DaskGradients:
         micro_batch_size: int = 16,
         seed: int = 0,
     ) -> None:
+        _checks_of(workers, work)
         self._client: Any = client
-        self._workers = workers
+        self._workers = bounded(client, workers)
         self._module, self._dataset = work.module, work.dataset
         self._micro_batch_size, self._seed = micro_batch_size, seed
-        self._crew = Crew(client, workers)
+        self._crew = Crew(client, self._workers)
         recipe = pickled("module", (work.module, work.loss, work.weigh))
         self._held_here = Held(
             _columns_or_bytes(work.dataset), recipe, workers.device, seed
@@ -151,6 +159,8 @@ class DaskGradients:
             tail=tail_of(self._module),
             loading=Loading(join="any", rank=0, num_replicas=1),
             parts=self._workers.for_batch,
+            # Batch normalization cannot train on one example.
+            least=2 if batch_normalizations(self._module) else 1,
         )
 
     def accumulate(self, update: Update) -> None:
@@ -164,12 +174,10 @@ class DaskGradients:
             InputError: The client is closed, or no worker is left.
         """
         batch, begin = update.batch, perf_counter()
-        wanted = self._crew.follow(batch.num_examples)
-        tasks = [
-            PassTask(one.batch[0].numpy(), batch.first_example, place)
-            for place, one in enumerate(batch.passes)
-        ]
-        answers = self._answers(_parts(tasks, wanted))
+        answers = self._answers(update.batch)
+        for answer in answers:
+            if answer.error is not None:
+                raise answer.error
         seconds = perf_counter() - begin
         found = [one for answer in answers for one in answer.passes]
         parameters = trained_in(self._module)
@@ -179,7 +187,7 @@ class DaskGradients:
         self.shares.append(
             Share(
                 batch_size=batch.num_examples,
-                wanted=wanted,
+                wanted=self._workers.for_batch(batch.num_examples),
                 present=len(self._crew.addresses()),
                 used=len({answer.worker for answer in answers}),
                 seconds=seconds,
@@ -194,25 +202,35 @@ class DaskGradients:
 
     # ----------------------------------------------------------------------------------
 
-    def _answers(self, parts: Sequence[Sequence[PassTask]]) -> list[Answer]:
+    def _answers(self, batch: UpdateBatch) -> list[Answer]:
         """Return what the workers answer, however many of them die meanwhile.
 
         Raises:
-            ReplicaError: They die over and over.
+            ReplicaError: They die over and over, or the scheduler is gone.
+            Exception: Dask's own, where nothing of that is so.
         """
-        reason = ""
-        state = pack(tensors_in(self._module))
+        state, tasks, reason = ModuleState.of(self._module), _tasks(batch), ""
+        check_client(self._client)
         for _ in range(_TRIES):
-            check_client(self._client)
+            if not self._crew.is_connected():
+                break
             try:
-                return self._asked(state, parts)
+                wanted = self._crew.follow(batch.num_examples)
+                return self._asked(state, _parts(tasks, wanted))
             # What was on dead workers alone is lost with them: all of it is sent anew.
-            except (CancelledError, KilledWorker, OSError) as error:
+            except _LOST as error:
                 # Not the error itself: it would hold what was sent to the workers.
-                reason, self._held = str(error).strip().partition("\n")[0], None
+                reason = str(error).strip().partition("\n")[0]
+            except Exception as error:
+                if self._client.status == "running":
+                    raise
+                reason = str(error).strip().partition("\n")[0]
+            self._held = None
         raise ReplicaError(reason_lost(self._client, _TRIES, reason))
 
-    def _asked(self, state: Bytes, parts: Sequence[Sequence[PassTask]]) -> list[Answer]:
+    def _asked(
+        self, state: ModuleState, parts: Sequence[Sequence[PassTask]]
+    ) -> list[Answer]:
         client, direct = self._client, self._workers.direct
         if self._held is None:
             self._crew.wait_for_one()
@@ -235,13 +253,13 @@ class DaskGradients:
         ]
         return client.gather(futures, direct=direct or None)
 
-    def _sent(self, state: Bytes, *, shared: bool) -> Any:
+    def _sent(self, state: ModuleState, *, shared: bool) -> Any:
         """Send the module's state once, however many share it.
 
         Returns:
             What stands for it in a task.
         """
-        if len(state) > _SMALL_BYTES:
+        if state.values.nbytes > _SMALL_BYTES:
             direct = self._workers.direct or None
             return self._client.scatter(state, hash=False, direct=direct)
         if not shared:
@@ -276,6 +294,7 @@ class CutForWorkers(MicroBatchStream):
         dataset: As :class:`MicroBatchStream` has it, as all else.
         micro_batch_size: As there.
         parts: ``parts(batch_size)``, how many workers share it.
+        least: Examples of a pass at least.
         **settings: As there.
 
     Example:
@@ -291,10 +310,11 @@ class CutForWorkers(MicroBatchStream):
         micro_batch_size: int,
         *,
         parts: Callable[[float], int],
+        least: int = 1,
         **settings: Any,
     ) -> None:
         super().__init__(dataset, micro_batch_size, **settings)
-        self._parts = parts
+        self._parts, self._least = parts, least
 
     def next(self, batch_size: int, *, min_units: int = 1) -> UpdateBatch:
         """Return the examples of the next update.
@@ -303,8 +323,9 @@ class CutForWorkers(MicroBatchStream):
             batch_size: As :meth:`MicroBatchStream.next` has it.
             min_units: Passes at least; more where more workers share the batch.
         """
-        units = max(min_units, min(self._parts(batch_size), batch_size))
-        return super().next(batch_size, min_units=units)
+        units = max(min_units, self._parts(batch_size))
+        most = max(1, batch_size // self._least)
+        return super().next(batch_size, min_units=min(units, most))
 
 
 class _Arrived(torch.autograd.Function):
@@ -349,6 +370,15 @@ def arrived(found: PassGradient, parameters: Sequence[nn.Parameter]) -> Tensor:
     return made
 
 
+def _tasks(batch: UpdateBatch) -> list[PassTask]:
+    counts = [one.num_examples for one in batch.passes]
+    positions = np.cumsum([batch.first_example, *counts]).tolist()
+    return [
+        PassTask(one.batch[0].numpy(), positions[place], batch.first_example, place)
+        for place, one in enumerate(batch.passes)
+    ]
+
+
 def _parts(tasks: Sequence[PassTask], wanted: int) -> list[list[PassTask]]:
     """Return the passes in as many runs of about one length, none of them empty."""
     bounds = np.linspace(0, len(tasks), min(wanted, len(tasks)) + 1).round().astype(int)
@@ -364,6 +394,20 @@ def _columns_or_bytes(dataset: Dataset[Any]) -> bytes | tuple[np.ndarray, ...]:
     if columns is None or any(one.dtype == torch.bfloat16 for one in columns):
         return pickled("dataset", dataset)
     return tuple(one.detach().cpu().numpy() for one in columns)
+
+
+def _checks_of(workers: object, work: object) -> None:
+    """Check that arguments are what they are called.
+
+    Raises:
+        InputError: One is not.
+    """
+    for name, value, kind in (("workers", workers, Workers), ("work", work, Work)):
+        if not isinstance(value, kind):
+            raise InputError(
+                f"{WHO}: `{name}` must be {kind.__name__}(...), got {value!r}.",
+                f"from rightbatch.integrations.dask import {kind.__name__}",
+            )
 
 
 def pickled(name: str, value: Any) -> bytes:
@@ -387,5 +431,5 @@ def pickled(name: str, value: Any) -> bytes:
         raise InputError(
             f"{WHO}: `{name}` must be such that it can be pickled, to go to workers: "
             f"{type(error).__name__}: {reason}",
-            "open files and connections when an item is asked for, not before",
+            _CURES.get(name, ""),
         ) from None

@@ -1,11 +1,12 @@
 """What a worker keeps of a run, and how it computes the gradients of forward passes."""
 
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cloudpickle
 import numpy as np
@@ -14,8 +15,10 @@ from distributed import get_worker
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from rightbatch.errors import InputError
 from rightbatch.integrations.dask.packing import Bytes, pack, unpack
 from rightbatch.integrations.sklearn.gradient_source import LARGEST_PASS, seed_pass
+from rightbatch.sampler.draws import Draws, generators_put_back
 from rightbatch.sampler.nesting import moved
 
 # Random layers draw from a generator that all threads of a process share, and torch's
@@ -28,13 +31,64 @@ class PassTask(NamedTuple):
 
     Args:
         rows: Its examples, by number.
+        position: The stream's, before the first of them.
         first_example: The stream's position before the update.
         place: Number of the pass within the update.
     """
 
     rows: np.ndarray
+    position: int
     first_example: int
     place: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleState:
+    """What a module is at an update: all that its gradients depend on.
+
+    Args:
+        values: Of parameters and buffers, packed.
+        trained: Whether each parameter wants a gradient.
+        training: Whether each of its modules is in training mode.
+    """
+
+    values: Bytes
+    trained: tuple[bool, ...]
+    training: tuple[bool, ...]
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + self.values.nbytes
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Self:
+        """Return the state of a module.
+
+        Args:
+            module: Any.
+
+        Example:
+            >>> state = ModuleState.of(nn.Sequential(nn.Linear(1, 1)).eval())
+            >>> len(state.values), state.trained, state.training
+            (8, (True, True), (False, False))
+        """
+        return cls(
+            pack(tensors_in(module)),
+            tuple(one.requires_grad for one in module.parameters()),
+            tuple(one.training for one in module.modules()),
+        )
+
+    def put_into(self, module: nn.Module) -> None:
+        """Put a module of the same kind into this state."""
+        tensors = tensors_in(module)
+        with torch.no_grad():
+            for one, value in zip(tensors, unpack(self.values, tensors), strict=True):
+                one.copy_(value)
+        for parameter, is_trained in zip(
+            module.parameters(), self.trained, strict=True
+        ):
+            parameter.requires_grad_(is_trained)
+        for one, is_training in zip(module.modules(), self.training, strict=True):
+            one.training = is_training
 
 
 class PassGradient(NamedTuple):
@@ -60,11 +114,14 @@ class Answer(NamedTuple):
         passes: Of its part of the update, in order.
         seconds: It computed.
         worker: Its address.
+        error: Of the loss or the data set: a value here, as Dask would take some of
+            them for its own.
     """
 
     passes: list[PassGradient]
     seconds: float
     worker: str
+    error: Exception | None = None
 
 
 @dataclass(slots=True)
@@ -99,39 +156,69 @@ class Held:
         held = 2 * len(data) if isinstance(data, bytes) else sum(columns)
         return object.__sizeof__(self) + len(self.recipe) + held
 
-    def answer(self, state: Bytes, tasks: Sequence[PassTask]) -> Answer:
+    def answer(self, state: ModuleState, tasks: Sequence[PassTask]) -> Answer:
         """Return the gradients of some passes at one point.
 
         Args:
-            state: Parameters and buffers, packed.
+            state: Of the module there.
             tasks: The passes.
         """
-        with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
+        with _ONE_AT_A_TIME, generators_put_back():
             begin = perf_counter()
-            if self._made is None:
-                self._made = self._make()
-            found = [self._pass(self._made, state, task) for task in tasks]
-            return Answer(found, perf_counter() - begin, _address())
+            found: list[PassGradient] = []
+            error = None
+            try:
+                if self._made is None:
+                    self._made = self._make()
+                for task in tasks:
+                    found.append(self._pass(self._made, state, task))
+            except Exception as one:
+                error = _carried(one)
+            return Answer(found, perf_counter() - begin, _address(), error)
 
     def _make(self) -> "Computing":
-        module, loss, weigh = cloudpickle.loads(self.recipe)
-        if isinstance(self.dataset, bytes):
-            examples = cloudpickle.loads(self.dataset)
-        else:
+        """Return what was pickled.
+
+        Raises:
+            InputError: A module that it is defined in is not there.
+        """
+        try:
+            module, loss, weigh = cloudpickle.loads(self.recipe)
+            examples: Any = self.dataset
+            if isinstance(examples, bytes):
+                examples = cloudpickle.loads(examples)
+        except ImportError as error:
+            raise InputError(
+                f"DaskGradients: the worker {_address()} lacks what module, loss or "
+                f"data set are defined in: {error}.",
+                "install it there, client.upload_file(...), or define them in the "
+                "script itself",
+            ) from error
+        device = torch.device(self.device)
+        if isinstance(examples, tuple):
+            columns: Any = examples
             with warnings.catch_warnings():
                 # What came over the wire cannot be written to, and nobody will.
                 warnings.filterwarnings("ignore", "The given NumPy array is not writ")
-                examples = tuple(torch.from_numpy(one) for one in self.dataset)
-            examples = moved(examples, torch.device(self.device))
-        return Computing(module.to(self.device), loss, weigh, examples)
+                examples = tuple(torch.from_numpy(one) for one in columns)
+            examples = moved(examples, device)
+        draws = Draws(seed=self.seed)
+        return Computing(module.to(device), loss, weigh, examples, draws)
 
-    def _pass(self, computing: "Computing", state: Bytes, task: PassTask) -> Any:
+    def _pass(
+        self, computing: "Computing", state: ModuleState, task: PassTask
+    ) -> PassGradient:
         # Each pass begins at the update's own buffers, whoever computed others before.
-        computing.load(state)
-        seed_pass(self.seed, task.first_example, task.place, self.device)
-        pieces = np.array_split(task.rows, -(-len(task.rows) // LARGEST_PASS))
+        state.put_into(computing.module)
         device = torch.device(self.device)
-        return computing.gradient([computing.batch(rows, device) for rows in pieces])
+        pieces = np.array_split(task.rows, -(-len(task.rows) // LARGEST_PASS))
+        starts = np.cumsum([task.position, *map(len, pieces)])
+        batches = [
+            computing.batch(rows, int(start), device)
+            for rows, start in zip(pieces, starts, strict=False)
+        ]
+        seed_pass(self.seed, task.first_example, task.place, self.device)
+        return computing.gradient(batches, [len(rows) for rows in pieces])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,37 +231,39 @@ class Computing:
         weigh: ``weigh(batch)``, what a piece of a pass counts for; its examples when
             None.
         examples: A tuple of tensors, or a map-style data set.
+        draws: What items made by chance are drawn from.
     """
 
     module: nn.Module
     loss: Callable[[nn.Module, Any], Tensor]
     weigh: Callable[[Any], float] | None
     examples: Any
+    draws: Draws
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> Any:
-        """Return the examples of some numbers."""
+    def batch(self, rows: np.ndarray, position: int, device: torch.device) -> Any:
+        """Return the examples of some numbers, as they are at a position."""
         if isinstance(self.examples, tuple):
             wanted = torch.from_numpy(rows).to(device)
             return [one[wanted] for one in self.examples]
-        batch = default_collate([self.examples[int(row)] for row in rows])
-        return moved(batch, device)
+        items = self.draws.items(self.examples, position, rows.tolist())
+        return moved(default_collate(items), device)
 
-    def load(self, state: Bytes) -> None:
-        """Put parameters and buffers where they are now."""
-        tensors = tensors_in(self.module)
-        with torch.no_grad():
-            for tensor, value in zip(tensors, unpack(state, tensors), strict=True):
-                tensor.copy_(value)
+    def gradient(self, batches: Sequence[Any], counts: Sequence[int]) -> PassGradient:
+        """Return the gradient of the mean loss over some batches.
 
-    def gradient(self, batches: Sequence[Any]) -> PassGradient:
-        """Return the gradient of the mean loss over some batches."""
+        Args:
+            batches: Computed one after the other.
+            counts: How many examples each has.
+        """
         parameters = trained_in(self.module)
         for parameter in parameters:
             parameter.grad = None
-        weights = [_weight(batch, self.weigh) for batch in batches]
+        weights = [float(count) for count in counts]
+        if self.weigh is not None:
+            weights = [float(self.weigh(batch)) for batch in batches]
         total, mean = sum(weights) or 1.0, 0.0
-        for batch, weight in zip(batches, weights, strict=True):
-            loss = self.loss(self.module, batch).mean() * (weight / total)
+        for batch, count, weight in zip(batches, counts, weights, strict=True):
+            loss = _mean(self.loss(self.module, batch), count) * (weight / total)
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             mean += float(loss.detach())
         gradients = [one.grad for one in parameters]
@@ -213,22 +302,40 @@ def trained_in(module: nn.Module) -> list[nn.Parameter]:
     return [one for one in module.parameters() if one.requires_grad]
 
 
-def compute(held: Held, state: Bytes, tasks: Sequence[PassTask]) -> Answer:
+def compute(held: Held, state: ModuleState, tasks: Sequence[PassTask]) -> Answer:
     """Return the gradients of some passes: what runs on a worker.
 
     Args:
         held: By the worker.
-        state: Parameters and buffers at this update.
+        state: Of the module at this update.
         tasks: Its passes.
     """
     return held.answer(state, tasks)
 
 
-def _weight(batch: Any, weigh: Callable[[Any], float] | None) -> float:
-    if weigh is not None:
-        return float(weigh(batch))
-    first = batch[0] if isinstance(batch, (list, tuple)) else batch
-    return float(len(first))
+def _mean(loss: Tensor, count: int) -> Tensor:
+    """Return a mean loss.
+
+    Raises:
+        InputError: It is neither that nor the loss of each example.
+    """
+    if loss.ndim and loss.shape != (count,):
+        raise InputError(
+            "DaskGradients: `loss` must return a mean, shape (), or the loss of each "
+            f"example, shape ({count},), got shape {tuple(loss.shape)}."
+        )
+    return loss.mean()
+
+
+def _carried(error: Exception) -> Exception:
+    """Return an error as it can be sent, with what was under way on the worker."""
+    said = "".join(traceback.format_exception(error))
+    try:
+        cloudpickle.loads(cloudpickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"On the Dask worker {_address()}:\n{said}")
+    return error.with_traceback(None)
 
 
 def _address() -> str:

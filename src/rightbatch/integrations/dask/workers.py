@@ -1,15 +1,17 @@
 """How many workers share a batch, and the cluster that grows and shrinks with it."""
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import Any, Literal
 
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
+from rightbatch.training.interrupt import is_interrupt_pending
 
 WHO = "DaskGradients"
 _FOLLOW = ("auto", "none")
@@ -26,9 +28,12 @@ class Workers:
         grads_per_worker: Examples of one worker's part, about. An update costs some
             20 ms of talk whatever it is, so a part is best worth several times that.
         minimum: Workers at least.
-        maximum: Workers at most; None for as many as the batch asks for.
+        maximum: Workers at most; when None, on a cluster that adapts its own maximum,
+            on one of this machine its cores (or the workers it has, where these are
+            more), and elsewhere as many as the batch asks for.
         follow: "auto": a cluster that can be scaled is: where ``cluster.adapt`` is on
-            its bounds are moved, else ``cluster.scale`` is called; "none": the cluster
+            its bounds are moved, within those it had, else ``cluster.scale`` is
+            called; what was there before is put back at the end. "none": the cluster
             is left alone, and its workers share what there is.
         wait_seconds: For the workers that were asked for, before an update goes on with
             those that are there; 0 to go on at once.
@@ -96,8 +101,21 @@ class Crew:
         self._client: Any = client
         self._workers = workers
         self._asked = 0
-        self._listed = (-math.inf, ())
+        self._listed: tuple[float, tuple[str, ...]] = (-math.inf, ())
         check_client(client)
+        self._before = len(self._client.nthreads())
+        self._bounds = _bounds_of(self._client.cluster)
+
+    def is_connected(self) -> bool:
+        """Return whether the scheduler is there, once a client that lost it has tried.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed meanwhile.
+        """
+        end = monotonic() + self._workers.patience_seconds
+        while self._client.status == "connecting" and monotonic() < end:
+            _pause()
+        return self._client.status == "running"
 
     def follow(self, batch_size: float) -> int:
         """Let the cluster follow the batch, and return how many workers share it.
@@ -147,29 +165,80 @@ class Crew:
             )
 
     def release(self) -> None:
-        """Let the cluster shrink to the least it is allowed."""
+        """Leave the cluster as it was found."""
         asked, self._asked = self._asked, 0
-        if asked > self._workers.minimum and self._client.status == "running":
-            self._ask_for(self._workers.minimum)
+        cluster = self._scaled()
+        if not asked or cluster is None or self._client.status != "running":
+            return
+        if self._bounds is not None:
+            cluster.adapt(minimum=self._bounds[0], maximum=self._bounds[1])
+        elif asked != self._before:
+            cluster.scale(self._before)
 
     def _wait(self, wanted: int, seconds: float) -> bool:
         end = monotonic() + seconds
         while len(self.addresses(anew=True)) < wanted:
             if monotonic() >= end:
                 return False
-            sleep(_PAUSE_SECONDS)
+            _pause()
         return True
 
-    def _ask_for(self, wanted: int) -> None:
+    def _scaled(self) -> Any:
+        """Return the cluster, where it may be scaled and can."""
         cluster = self._client.cluster
-        if self._workers.follow == "none" or not hasattr(cluster, "scale"):
+        wants = self._workers.follow == "auto"
+        return cluster if wants and hasattr(cluster, "scale") else None
+
+    def _ask_for(self, wanted: int) -> None:
+        cluster = self._scaled()
+        if cluster is None:
             return
-        adaptive: Any = getattr(cluster, "_adaptive", None)
-        if adaptive is None or adaptive.state not in ("starting", "running"):
+        if self._bounds is None:
             cluster.scale(wanted)
-        elif (adaptive.minimum, adaptive.maximum) != (wanted, wanted):
+            return
+        low, high = self._bounds
+        held = int(min(max(wanted, low), high))
+        if _bounds_of(cluster) != (held, held):
             # Its own measure, seconds of work that wait, would never see a batch grow.
-            cluster.adapt(minimum=wanted, maximum=wanted)
+            cluster.adapt(minimum=held, maximum=held)
+
+
+def bounded(client: Any, workers: Workers) -> Workers:
+    """Return the workers with a maximum, where the cluster tells one.
+
+    Args:
+        client: Of the cluster.
+        workers: As they were given.
+    """
+    check_client(client)
+    if workers.maximum is not None:
+        return workers
+    bounds = _bounds_of(client.cluster)
+    if bounds is not None and math.isfinite(bounds[1]):
+        return replace(workers, maximum=max(workers.minimum, int(bounds[1])))
+    if not isinstance(client.cluster, LocalCluster):
+        return workers
+    there = max(os.cpu_count() or 1, len(client.nthreads()))
+    return replace(workers, maximum=max(workers.minimum, there))
+
+
+def _bounds_of(cluster: Any) -> tuple[float, float] | None:
+    """Return the bounds of a cluster that adapts; None of another."""
+    adaptive = getattr(cluster, "_adaptive", None)
+    if adaptive is None or adaptive.state not in ("starting", "running"):
+        return None
+    return adaptive.minimum, adaptive.maximum
+
+
+def _pause() -> None:
+    """Wait a moment, unless the user waits for an end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed: who would answer may be dead of it too.
+    """
+    if is_interrupt_pending():
+        raise KeyboardInterrupt
+    sleep(_PAUSE_SECONDS)
 
 
 def check_client(client: Any) -> None:

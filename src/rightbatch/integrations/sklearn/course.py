@@ -187,7 +187,12 @@ def run(
     with patient_interrupt() as interrupted:
         for update in controller.updates(epochs=last):
             # 1) The gradient of the batch, and the step.
-            source.accumulate(update)
+            try:
+                source.accumulate(update)
+            except KeyboardInterrupt:
+                # It came where an update may never end; the one before is whole.
+                trained.status = "interrupted"
+                break
             update.step()
             record = controller.records[-1]
             trained.records.append(record)

@@ -99,6 +99,7 @@ class LocalGradients:
         loading = Loading(
             device=self._device,
             largest_pass=max(LARGEST_PASS, self._micro_batch_size),
+            by_position=True,
             # One process trains alone, whatever group it may be a member of.
             rank=0,
             num_replicas=1,

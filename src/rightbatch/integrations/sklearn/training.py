@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from rightbatch import _checks
 from rightbatch.controller import (
@@ -30,7 +30,6 @@ from rightbatch.integrations.sklearn.gradient_source import (
     LocalGradients,
 )
 from rightbatch.integrations.sklearn.making import optimizer_of
-from rightbatch.sampler.draws import Draws
 
 # A policy that looks at the loss looks at so many examples at most.
 _EVALUATED = 4096
@@ -153,17 +152,11 @@ class Training:
         )
         go_on(controller, stream, trained.controller)
         epochs = Epochs(trained, self._ends(trained), self._say)
-        draws = None if isinstance(dataset, TensorDataset) else Draws(seed=self.seed)
-        if draws is not None:
-            draws.begin(stream.examples)
 
         def note(record: UpdateRecord) -> None:
             if owner.log is not None:
                 before = trained.records[-2] if len(trained.records) > 1 else None
                 log_record(record, owner.log, before)
-            # What items are drawn from depends on their place alone.
-            if draws is not None:
-                draws.begin(stream.examples)
 
         try:
             run(trained, controller, stream, source, epochs=epochs, on_update=note)
