@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 
 import torch
 from controller.example_training import (
@@ -18,9 +19,15 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Adam
 
-from rightbatch.controller import Acting, BatchSizeController, MeanLoss, Sensing
+from rightbatch.controller import (
+    Acting,
+    BatchSizeController,
+    HostedController,
+    MeanLoss,
+    Sensing,
+)
 from rightbatch.policies import AdaDamp, Clip, Dwell, NoiseFollowing, RoundTo
-from rightbatch.sampler import Loading, MicroBatchStream
+from rightbatch.sampler import CountedStream, Loading, MicroBatchStream
 
 WORLD = 2
 STEPS = 200
@@ -153,6 +160,31 @@ def lost(rank):
     return "nothing"
 
 
+COUNTS = ((5, 1), (2, 4))  # tokens of each replica's two micro-batches
+
+
+def hosted_tokens(rank):
+    """A framework's loop whose micro-batches weigh by tokens that differ."""
+    model = DistributedDataParallel(net())
+    controller = HostedController(
+        model,
+        SGD(model.parameters(), lr=0.05),
+        Listed((16,)),
+        CountedStream(4, num_replicas=2),
+        sensing=Sensing(tokens=lambda count: count),
+    )
+    controller.begin()
+    for place, count in enumerate(COUNTS[rank]):
+        rows = slice(8 * rank + 4 * place, 8 * rank + 4 * place + 4)
+        share = controller.enter(4, count)
+        with model.no_sync() if place == 0 else nullcontext():
+            loss = loss_of(model, data()[rows])
+            (loss * share).backward()
+        controller.leave(loss)
+    gradient = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    return gradient, controller.after_step().loss
+
+
 CASES = {
     "ddp listed": lambda rank, f: trained(DistributedDataParallel, "listed"),
     "ddp adadamp": lambda rank, f: trained(DistributedDataParallel, "adadamp"),
@@ -169,6 +201,7 @@ CASES = {
     "own wish": lambda rank, f: own_wish(rank),
     "not smaller": lambda rank, f: not_smaller(rank),
     "lost": lambda rank, f: lost(rank),
+    "hosted tokens": lambda rank, f: hosted_tokens(rank),
 }
 
 

@@ -188,7 +188,9 @@ def test_the_state_of_a_broken_off_update_is_the_one_before_it():
 def test_settings_are_the_user_s_own_between_steps():
     model = net()
     optimizer = Adam(model.parameters(), lr=0.1)
-    controller = hosted(Listed((4, 16)), model, optimizer, data(), lr_rule="square-root")
+    controller = hosted(
+        Listed((4, 16)), model, optimizer, data(), lr_rule="square-root"
+    )
     (micro_batches,) = epochs_of(data(), 1)
     records = host(controller, optimizer, micro_batches[:5])
     assert [one.lr for one in records] == pytest.approx([0.1, 0.2])

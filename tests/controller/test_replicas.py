@@ -103,3 +103,18 @@ def test_replicas_cannot_begin_an_update_anew(found):
 def test_a_loss_lost_on_one_replica_is_lost_on_all(found):
     for one in found:
         assert "training is lost at update 4" in one["lost"]
+
+
+@pytest.mark.slow
+def test_tokens_weigh_alike_on_all_replicas_of_a_framework_s_loop(found):
+    model, counts = net(), [count for one in replica_work.COUNTS for count in one]
+    losses = [
+        loss_of(model, data()[4 * place : 4 * place + 4]) * count / sum(counts)
+        for place, count in enumerate(counts)
+    ]
+    sum(losses).backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    for one in found:
+        gradient, loss = one["hosted tokens"]
+        torch.testing.assert_close(gradient, expected)
+        assert loss == pytest.approx(float(sum(losses).detach()))

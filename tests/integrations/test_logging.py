@@ -391,3 +391,22 @@ def test_without_tensorboard_a_folder_is_refused_with_the_way_to_get_it(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="pip install tensorboard"):
         TensorBoardLog(tmp_path)
+
+
+def test_a_number_that_is_called_step_does_not_move_the_row(tmp_path):
+    log = CsvLog(tmp_path / "log.csv")
+    log({"step": 99, "loss/batch": 1.0}, 1)
+    assert (tmp_path / "log.csv").read_text() == "step,loss/batch\n1,1.0\n"
+
+
+def test_a_log_that_goes_on_is_closed_for_good_too(tmp_path):
+    CsvLog(tmp_path / "log.csv")({"loss/batch": 1.0}, 1)
+    log = CsvLog(tmp_path / "log.csv", resume=True)
+    log.close()
+    with pytest.raises(InputError, match="the log is closed"):
+        log({"loss/batch": 1.0}, 2)
+
+
+def test_a_log_needs_a_path():
+    with pytest.raises(InputError, match="`path` must be a path, got None"):
+        CsvLog(None)

@@ -174,6 +174,9 @@ class CsvLog:
     """
 
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        if not isinstance(path, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"CsvLog: `path` must be a path, got {path!r}.")
+        self._is_closed = False
         self._path = _checks.writable_path("CsvLog", path)
         found = _read(self._path) if self._path.exists() else []
         self._rows_before = found if resume else []
@@ -199,16 +202,18 @@ class CsvLog:
         Raises:
             InputError: A value is no number, or the log is closed.
         """
+        if self._is_closed:
+            raise InputError("CsvLog: the log is closed.", "make one with resume=True")
         row = {_STEP: str(int(step))}
-        row |= {name: _text(name, value) for name, value in numbers.items()}
+        # A number that is called so too would put the row elsewhere.
+        told = {name: one for name, one in numbers.items() if name != _STEP}
+        row |= {name: _text(name, value) for name, value in told.items()}
         if self._resuming:
             self._resuming = False
             kept = [one for one in self._rows_before if int(one[_STEP]) < step]
             self._rows_before = []
             self._write_anew([*kept, row])
             return
-        if self._file < 0:
-            raise InputError("CsvLog: the log is closed.", "make one with resume=True")
         if self._last.get(_STEP) == row[_STEP]:
             row = self._last | row
         else:
@@ -225,7 +230,7 @@ class CsvLog:
     def close(self) -> None:
         """Close the file; done by itself when the log is let go of."""
         self._close()
-        self._file = -1
+        self._is_closed = True
 
     def _widen(self, row: dict[str, str]) -> None:
         rows = _read(self._path)
