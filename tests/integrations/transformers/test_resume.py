@@ -175,8 +175,12 @@ def test_a_checkpoint_inside_of_a_micro_batch_is_refused(whole, tmp_path):
 
 def test_a_checkpoint_of_another_policy_is_refused(whole, tmp_path):
     folder, _ = whole
+    trainer = trainer_of(tmp_path, Net(dropout=0.3))
+    followed(trainer, NoiseFollowing(initial_batch_size=8))
     with pytest.raises(InputError, match="the state is of another policy"):
-        run(tmp_path, LINE, resume=folder / "checkpoint-15")
+        trainer.train(resume_from_checkpoint=str(folder / "checkpoint-15"))
+    modules = list(trainer.model.modules())
+    assert not any(one._forward_hooks or one._backward_hooks for one in modules)
 
 
 def test_a_checkpoint_written_without_the_callback_is_refused(whole, tmp_path):

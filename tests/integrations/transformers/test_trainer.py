@@ -22,6 +22,7 @@ from transformers import ProgressCallback, TrainerCallback
 from rightbatch.controller import Acting, Sensing
 from rightbatch.errors import DivergedError, InputError
 from rightbatch.integrations.transformers import BatchSizeCallback
+from rightbatch.integrations.windows import WindowLength
 from rightbatch.policies import AdaDamp, Constant, GeoDamp, NoiseFollowing
 
 GROWING = GeoDamp(initial_batch_size=4, delay=1, factor=2)
@@ -138,6 +139,15 @@ def test_a_trainer_trains_again_and_alone_after_close(tmp_path):
     assert trainer.train().global_step == first
 
 
+def test_close_may_be_called_again_and_of_a_callback_never_added(tmp_path):
+    trainer = trainer_of(tmp_path)
+    follower = BatchSizeCallback(trainer, GROWING)
+    follower.close()
+    follower.close()
+    assert "train" not in vars(trainer)
+    assert trainer.train().global_step == 4 * 23
+
+
 def test_methods_replaced_by_the_user_are_there_again_after_close(tmp_path):
     trainer = trainer_of(tmp_path)
     own = trainer.training_step
@@ -148,12 +158,65 @@ def test_methods_replaced_by_the_user_are_there_again_after_close(tmp_path):
     assert trainer.training_step is own
 
 
+def hooks_of(model):
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    modules = list(model.modules())
+    return sum(len(getattr(one, f"_{kind}_hooks")) for one in modules for kind in kinds)
+
+
 def test_no_hook_is_left_on_the_model(tmp_path):
     trainer = trainer_of(tmp_path)
     followed(trainer, NoiseFollowing(initial_batch_size=8))
     trainer.train()
-    modules = list(trainer.model.modules())
-    assert not any(one._forward_hooks or one._backward_hooks for one in modules)
+    assert hooks_of(trainer.model) == 0
+
+
+class Failing(TrainerCallback):
+    """Ends the third update by an error."""
+
+    def __init__(self, where):
+        setattr(self, where, self._fail)
+
+    def _fail(self, args, state, control, **rest):
+        if state.global_step == 2:
+            raise RuntimeError("on purpose")
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize(
+    "where",
+    ["on_substep_end", "on_pre_optimizer_step", "on_optimizer_step", "on_step_end"],
+)
+def test_a_run_that_an_error_ends_leaves_everything_as_it_was(
+    tmp_path, where, is_first
+):
+    trainer = trainer_of(tmp_path)
+    others = Failing(where)
+    if is_first:
+        trainer.add_callback(others)
+    followed(
+        trainer,
+        NoiseFollowing(initial_batch_size=16),
+        lr_rule="linear",
+        sensing=Sensing(noise="examples", every=1),
+        acting=Acting(lr_batch_size=4),
+    )
+    if not is_first:
+        trainer.add_callback(others)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        trainer.train()
+    assert hooks_of(trainer.model) == 0
+    assert type(trainer.args.gradient_accumulation_steps) is int
+    assert trainer.args.gradient_accumulation_steps == 1
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_settings_that_another_run_left_in_an_update_are_put_back(tmp_path):
+    trainer = trainer_of(tmp_path)
+    trainer.args.gradient_accumulation_steps = WindowLength(3)
+    BatchSizeCallback(trainer, GROWING).close()
+    assert type(trainer.args.gradient_accumulation_steps) is int
+    assert trainer.train().global_step == 4 * 23
 
 
 class Interrupting(TrainerCallback):
@@ -309,9 +372,12 @@ def test_what_is_no_policy_is_refused(tmp_path):
         BatchSizeCallback(trainer_of(tmp_path), "geodamp")
 
 
-def test_a_second_callback_is_refused(tmp_path):
+@pytest.mark.parametrize("is_added", [True, False])
+def test_a_second_callback_is_refused(tmp_path, is_added):
     trainer = trainer_of(tmp_path)
-    followed(trainer, GROWING)
+    first = BatchSizeCallback(trainer, GROWING)
+    if is_added:
+        trainer.add_callback(first)
     with pytest.raises(InputError, match="must have no other BatchSizeCallback"):
         BatchSizeCallback(trainer, GROWING)
 

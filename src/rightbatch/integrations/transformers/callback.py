@@ -15,6 +15,8 @@ from rightbatch.integrations.transformers.run import Following, TrainerRun
 from rightbatch.policies import Policy, check_policy
 
 _WHO = "BatchSizeCallback"
+# Of a Trainer's methods that a callback has wrapped.
+_MARK = "is_of_batch_size_callback"
 
 
 class BatchSizeCallback(TrainerCallback):
@@ -96,8 +98,7 @@ class BatchSizeCallback(TrainerCallback):
         log: Log | None = None,
     ) -> None:
         refuse(trainer)
-        others = trainer.callback_handler.callbacks
-        if any(isinstance(one, BatchSizeCallback) for one in others):
+        if any(hasattr(getattr(trainer, name), _MARK) for name in self._around):
             raise InputError(
                 f"{_WHO}: `trainer` must have no other {_WHO}, got one that has.",
                 "close() the other first",
@@ -115,15 +116,7 @@ class BatchSizeCallback(TrainerCallback):
         self._run: TrainerRun | None = None
         self._controller: HostedController | None = None
         self._own: dict[str, Any] = {}
-        for name, replacement in (
-            ("set_initial_training_values", self._plan),
-            ("create_scheduler", self._schedule),
-            ("get_batch_samples", self._fetch),
-            ("training_step", self._train),
-            ("compute_loss", self._compute_loss),
-            ("save_model", self._save),
-            ("log", self._report),
-        ):
+        for name, replacement in self._around.items():
             self._wrap(name, replacement)
 
     # What is known --------------------------------------------------------------------
@@ -139,7 +132,10 @@ class BatchSizeCallback(TrainerCallback):
         return [] if self._controller is None else self._controller.records
 
     def close(self) -> None:
-        """Give the Trainer its methods back; it trains as it did without this."""
+        """Give the Trainer its methods back; it trains as it did without this.
+
+        Once more does nothing.
+        """
         self._end()
         for name, own in self._own.items():
             if own is None:
@@ -147,7 +143,8 @@ class BatchSizeCallback(TrainerCallback):
             else:
                 setattr(self._trainer, name, own)
         self._own.clear()
-        self._trainer.remove_callback(self)
+        if self in self._trainer.callback_handler.callbacks:
+            self._trainer.remove_callback(self)
 
     # What the Trainer calls -----------------------------------------------------------
 
@@ -196,6 +193,19 @@ class BatchSizeCallback(TrainerCallback):
 
     # Around the Trainer's methods -----------------------------------------------------
 
+    @property
+    def _around(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "train": self._run_through,
+            "set_initial_training_values": self._plan,
+            "create_scheduler": self._schedule,
+            "get_batch_samples": self._fetch,
+            "training_step": self._train,
+            "compute_loss": self._compute_loss,
+            "save_model": self._save,
+            "log": self._report,
+        }
+
     def _wrap(self, name: str, replacement: Callable[..., Any]) -> None:
         original = getattr(self._trainer, name)
 
@@ -203,8 +213,18 @@ class BatchSizeCallback(TrainerCallback):
         def method(*args: Any, **kwargs: Any) -> Any:
             return replacement(original, *args, **kwargs)
 
+        setattr(method, _MARK, True)
         self._own[name] = self._trainer.__dict__.get(name)
         setattr(self._trainer, name, method)
+
+    def _run_through(
+        self, original: Callable[..., Any], *rest: Any, **named: Any
+    ) -> Any:
+        try:
+            return original(*rest, **named)
+        finally:
+            # A run that an error ends has no on_train_end.
+            self._end()
 
     def _plan(
         self,

@@ -13,7 +13,8 @@ def refuse(trainer: Any) -> None:
     """Refuse a Trainer whose updates are not its own to make.
 
     Args:
-        trainer: As it was set up.
+        trainer: Not under way; settings that another run left in the middle of an
+            update are put back.
 
     Raises:
         InputError: Something else steps, accumulates or cuts its batches.
@@ -25,6 +26,8 @@ def refuse(trainer: Any) -> None:
             f"got {type(trainer).__name__}.",
             "give the Trainer itself, of a newer transformers",
         )
+    if isinstance(trainer.args.gradient_accumulation_steps, WindowLength):
+        trainer.args.gradient_accumulation_steps = 1
     for is_so, what, way_out in (*_engines(trainer), *_settings(trainer.args)):
         if is_so:
             raise InputError(f"{_WHO}: {what}.", way_out)
@@ -75,7 +78,7 @@ def _settings(args: Any) -> list[tuple[Any, str, str]]:
     accelerator = args.accelerator_config
     return [
         (
-            steps != 1 and not isinstance(steps, WindowLength),
+            steps != 1,
             "`gradient_accumulation_steps` must be 1: the policy says how many "
             f"micro-batches an update has, got {steps}",
             "leave it out; per_device_train_batch_size is the micro-batch",
