@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from rightbatch.errors import InputError
-from rightbatch.integrations.sklearn.losses import ExampleLoss, criterion_of
+from rightbatch.integrations.sklearn.losses import ExampleLoss, criterion_of, entropy
 
 
 class Nameless:
@@ -113,6 +113,10 @@ class Ended(Net):
         (nn.NLLLoss(), net(Ended, end=nn.LogSoftmax(1))),
         (functional.nll_loss, net(Ended, end=nn.LogSoftmax(1))),
         (nn.MultiMarginLoss, net(outputs=2)),
+        (None, net(outputs=1)),
+        (nn.MSELoss, net(outputs=1)),
+        (functional.huber_loss, net(outputs=1)),
+        (nn.SoftMarginLoss(), net(outputs=1)),
     ],
 )
 def test_outputs_become_probabilities_as_their_loss_reads_them(criterion, module):
@@ -156,6 +160,35 @@ def one_by_one(outputs, targets):
 def test_a_loss_that_cannot_be_is_refused(settings, match):
     with pytest.raises(InputError, match=match):
         regressor(**settings).fit(*line())
+
+
+@pytest.mark.parametrize(
+    ("criterion", "outputs", "match"),
+    [
+        (nn.CrossEntropyLoss, 1, "needs an output for each of 2 classes, got one"),
+        (functional.cross_entropy, 1, "nn.BCEWithLogitsLoss or None"),
+        (nn.MultiMarginLoss(), 1, "needs an output for each"),
+        (nn.MSELoss, 2, "a loss of numbers needs .* a single output.* got 2"),
+    ],
+)
+def test_a_loss_that_cannot_read_the_outputs_is_refused(criterion, outputs, match):
+    made = classifier(criterion=criterion, module=net(outputs=outputs))
+    with pytest.raises(InputError, match=match):
+        made.fit(*blobs(classes=2))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 3.0])])
+def test_one_logit_is_the_difference_of_two(smoothing, weight):
+    logit, labels = torch.randn(5, 1), torch.tensor([0, 1, 1, 0, 1])
+    how = {"label_smoothing": smoothing, "reduction": "none"}
+    single = entropy(logit, labels[:, None].float(), weight=weight, **how)
+    two = torch.cat([torch.zeros_like(logit), logit], dim=1)
+    expected = functional.cross_entropy(two, labels, **how)
+    if weight is not None:
+        expected = expected * weight[labels]
+    if weight is None or not smoothing:  # torch weighs smoothed classes one by one
+        torch.testing.assert_close(single[:, 0], expected)
 
 
 def test_a_module_with_other_outputs_than_classes_is_refused():

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,28 @@ from torch.nn import functional
 from rightbatch.errors import InputError
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-Outputs = Literal["logits", "logit", "log-probabilities", "probabilities"]
+
+# How losses read the one output that a module may have for two classes.
+_PROBABILITIES = (nn.BCELoss, functional.binary_cross_entropy)
+_LOG_PROBABILITIES = (nn.NLLLoss, functional.nll_loss)
+_NUMBERS = (
+    nn.MSELoss,
+    functional.mse_loss,
+    nn.L1Loss,
+    functional.l1_loss,
+    nn.SmoothL1Loss,
+    functional.smooth_l1_loss,
+    nn.HuberLoss,
+    functional.huber_loss,
+)
+_SIGNS = (nn.SoftMarginLoss, functional.soft_margin_loss)
+_OF_EACH_CLASS = (
+    *_LOG_PROBABILITIES,
+    nn.CrossEntropyLoss,
+    functional.cross_entropy,
+    nn.MultiMarginLoss,
+    functional.multi_margin_loss,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +57,7 @@ class ExampleLoss:
         weight 2 were there twice. A criterion that returns a mean is taken at its word.
         """
         x, targets, *weights = batch
-        outputs = fitting(as_outputs(module(x)), targets, self.num_classes)
+        outputs = self._pair(module(x), targets)
         if weights:
             losses = self._of_each(*outputs)
             return (losses * weights[0]).sum() / weights[0].sum()
@@ -45,9 +66,33 @@ class ExampleLoss:
     def of_each(self, module: nn.Module, batch: Any) -> Tensor:
         """Return each example's loss times its weight, shape (b,)."""
         x, targets, *weights = batch
-        outputs = fitting(as_outputs(module(x)), targets, self.num_classes)
-        losses = self._of_each(*outputs)
+        losses = self._of_each(*self._pair(module(x), targets))
         return losses * weights[0] if weights else losses
+
+    def _pair(self, given: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets as the criterion wants them.
+
+        Raises:
+            InputError: It cannot learn these labels from these outputs.
+        """
+        outputs, targets = fitting(as_outputs(given), targets, self.num_classes)
+        if self.num_classes is None:
+            return outputs, targets
+        if not targets.is_floating_point():
+            if _is_any(self.criterion, _NUMBERS):
+                raise InputError(
+                    "criterion: a loss of numbers needs a module with a single output, "
+                    f"for two classes, got {outputs[0].numel()}.",
+                    "criterion=None for the cross entropy",
+                )
+        elif _is_any(self.criterion, _OF_EACH_CLASS):
+            raise InputError(
+                "criterion: this loss needs an output for each of 2 classes, got one.",
+                "nn.BCEWithLogitsLoss or None; or a module with two outputs",
+            )
+        elif _is_any(self.criterion, _SIGNS):
+            return outputs, 2 * targets - 1
+        return outputs, targets
 
     def _of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         losses = _flat(self.criterion(outputs, targets))
@@ -56,6 +101,46 @@ class ExampleLoss:
         # It only says the mean of several: ask it one by one.
         pairs = zip(outputs.split(1), targets.split(1), strict=True)
         return torch.stack([self.criterion(*pair) for pair in pairs])
+
+
+def entropy(
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return the cross entropy of labels, from one logit for each or one for two.
+
+    Args:
+        outputs: Logits.
+        targets: Labels from 0; as floating numbers of the outputs' shape where these
+            are one for an example.
+        weight: Of each class.
+        label_smoothing: Share of a target that is spread over all classes.
+        reduction: As in torch.
+
+    Example:
+        >>> one = entropy(torch.zeros(1, 1), torch.ones(1, 1))
+        >>> float(one) == float(entropy(torch.zeros(1, 2), torch.tensor([1])))
+        True
+    """
+    if not targets.is_floating_point():
+        return functional.cross_entropy(
+            outputs,
+            targets,
+            weight=weight,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+        )
+    smooth = targets * (1 - label_smoothing) + label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(
+        outputs,
+        smooth,
+        weight=None if weight is None else weight[targets.long()],
+        reduction=reduction,
+    )
 
 
 def criterion_of(
@@ -164,7 +249,8 @@ def probabilities(outputs: Tensor, criterion: Any, num_classes: int) -> Tensor:
     """Return the probability of each class.
 
     Outputs are read as the criterion reads them: those of a `BCELoss` are
-    probabilities, of `NLLLoss` their logarithms, of any other logits.
+    probabilities, of `NLLLoss` their logarithms, of `MSELoss` and its like numbers near
+    0 or 1, of any other logits.
 
     Args:
         outputs: Of the module, one column for each class, or a single one for two.
@@ -181,9 +267,11 @@ def probabilities(outputs: Tensor, criterion: Any, num_classes: int) -> Tensor:
     if num_classes == 1:
         return outputs.new_ones(len(outputs), 1)
     single = outputs.numel() == len(outputs)
-    if _is_any(criterion, nn.BCELoss, functional.binary_cross_entropy):
+    if _is_any(criterion, _PROBABILITIES):
         values = outputs
-    elif _is_any(criterion, nn.NLLLoss, functional.nll_loss):
+    elif _is_any(criterion, _NUMBERS):
+        values = outputs.clamp(0, 1)
+    elif _is_any(criterion, _LOG_PROBABILITIES):
         values = outputs.exp()
     else:
         values = outputs.sigmoid() if single else outputs.softmax(1)
@@ -193,10 +281,13 @@ def probabilities(outputs: Tensor, criterion: Any, num_classes: int) -> Tensor:
     return values / values.sum(1, keepdim=True)
 
 
-def _is_any(criterion: Any, kind: type, function: Any) -> bool:
-    if isinstance(criterion, type):
-        return issubclass(criterion, kind)
-    return isinstance(criterion, kind) or criterion is function
+def _is_any(criterion: Any, kinds: tuple[Any, ...]) -> bool:
+    """Return whether a criterion is one of these functions, or is or makes these."""
+    made = criterion.func if isinstance(criterion, partial) else criterion
+    classes = tuple(kind for kind in kinds if isinstance(kind, type))
+    if isinstance(made, type):
+        return issubclass(made, classes)
+    return isinstance(made, classes) or made in kinds
 
 
 def _flat(losses: Tensor) -> Tensor:

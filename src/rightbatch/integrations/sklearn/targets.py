@@ -13,6 +13,7 @@ from torch.nn import functional
 from rightbatch.errors import InputError
 from rightbatch.integrations.sklearn.losses import (
     Criterion,
+    entropy,
     fitting,
     probabilities,
 )
@@ -41,7 +42,7 @@ class Labels:
     @property
     def default_loss(self) -> Criterion:
         """Used where none is given."""
-        return functional.cross_entropy
+        return entropy
 
     def encoded(self, targets: NDArray[Any]) -> NDArray[Any]:
         """Return each label's place among the classes.
