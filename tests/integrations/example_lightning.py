@@ -129,6 +129,19 @@ def fitted(folder, callback, *, module=None, loader=None, path=None, **settings)
     return module
 
 
+def hooks_of(trainer, module):
+    """Return how many hooks there are on a module, its weights and its optimizers."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks")
+    kinds += ("_backward_hooks", "_backward_pre_hooks")
+    found = [getattr(part, kind) for part in module.modules() for kind in kinds]
+    for weight in module.parameters():
+        found += [weight._backward_hooks, weight._post_accumulate_grad_hooks]
+    for optimizer in trainer.optimizers:
+        found.append(optimizer._optimizer_step_pre_hooks)
+        found.append(optimizer._optimizer_step_post_hooks)
+    return sum(len(one or ()) for one in found)
+
+
 def plain_stream(dataset, micro=MICRO):
     """Return the same micro-batches in the same order, for the plain controller."""
     loading = Loading(join="never")

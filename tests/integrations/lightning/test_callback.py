@@ -22,6 +22,7 @@ from integrations.example_lightning import (
     assert_same,
     by_step,
     fitted,
+    hooks_of,
     loader_of,
     plain,
     plain_stream,
@@ -98,13 +99,49 @@ def test_a_schedule_by_step_goes_as_far_as_the_plain_controller_s(tmp_path, coun
     assert_same(callback, module, controller)
 
 
-def test_a_schedule_is_not_taken_past_its_last_step(tmp_path):
-    module = Net(schedule=by_step(OneCycleLR, max_lr=0.1, total_steps=11))
+# The last step is the callback's own, then Lightning's.
+@pytest.mark.parametrize("total_steps", [10, 9])
+def test_a_schedule_is_not_taken_past_its_last_step(tmp_path, total_steps):
+    module = Net(schedule=by_step(OneCycleLR, max_lr=0.1, total_steps=total_steps))
     # Twice as fast as it was made for: 12 steps in all.
-    callback = BatchSizeCallback(Constant(batch_size=8), acting=Acting(lr_batch_size=4))
+    acting = Acting(lr_batch_size=4, counts="examples")
+    callback = BatchSizeCallback(Constant(batch_size=8), acting=acting)
     fitted(tmp_path, callback, module=module, max_steps=6, max_epochs=-1)
     (config,) = module.trainer.lr_scheduler_configs
-    assert config.scheduler.last_epoch == 11
+    assert config.scheduler.last_epoch == total_steps
+    assert config.frequency == 1
+
+
+class Planned(Net):
+    """Its schedule is as long as the Trainer expects to train."""
+
+    def configure_optimizers(self):
+        self.planned = self.trainer.estimated_stepping_batches
+        made = by_step(OneCycleLR, max_lr=0.1, total_steps=self.planned)
+        self.schedule = made
+        return super().configure_optimizers()
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"max_steps": 30, "max_epochs": -1}, "none"),
+        ({"max_steps": 30, "max_epochs": -1}, "adascale"),
+        ({"max_steps": 30, "max_epochs": 3}, "none"),
+        ({"max_epochs": 3}, "none"),
+        ({"max_steps": 1000, "max_epochs": 3}, "none"),
+    ],
+    ids=["steps", "adascale", "steps first", "epochs", "epochs first"],
+)
+def test_a_schedule_for_the_estimated_steps_ends_with_the_run(tmp_path, settings, rule):
+    module = Planned()
+    callback = BatchSizeCallback(POLICIES["geodamp"], lr_rule=rule, sensing=EXAMPLES)
+    fitted(tmp_path, callback, module=module, loader=loader_of(data(96)), **settings)
+    (config,) = module.trainer.lr_scheduler_configs
+    assert config.scheduler.last_epoch == module.planned
+    assert module.planned == settings.get("max_epochs", 3) * 24 or (
+        module.planned == 30 == len(callback.records)
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,8 +333,21 @@ def test_a_run_that_is_lost_ends_with_the_reason_and_leaves_nothing_behind(tmp_p
     with pytest.raises(DivergedError, match="lost at update"):
         trainer.fit(module, loader_of(data()))
     assert trainer.accumulate_grad_batches == 1
-    assert not module.net[0]._forward_hooks
-    assert not trainer.optimizers[0]._optimizer_step_post_hooks
+    assert hooks_of(trainer, module) == 0
+
+
+@pytest.mark.parametrize("noise", ["examples", "units"])
+def test_no_hook_is_left_after_a_run(tmp_path, noise):
+    class Counting(Net):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            within.append(hooks_of(self.trainer, self))
+
+    within = []
+    sensing = Sensing(noise=noise, every=1)
+    callback = BatchSizeCallback(POLICIES["noise"], sensing=sensing)
+    module = fitted(tmp_path, callback, module=Counting(), max_epochs=1)
+    assert min(within) > 2
+    assert hooks_of(module.trainer, module) == 0
 
 
 def test_a_policy_may_be_named_and_begins_at_a_micro_batch(tmp_path):

@@ -8,6 +8,7 @@ from integrations.example_lightning import (
     Net,
     Resumable,
     fitted,
+    hooks_of,
     loader_of,
     trainer_of,
 )
@@ -160,8 +161,10 @@ def test_a_trainer_s_checkpoint_after_the_run_is_of_its_end(tmp_path):
 
 def test_the_state_of_another_policy_is_refused(tmp_path):
     path, callback = kept(tmp_path), callback_of(POLICIES["padadamp"])
+    trainer, module = trainer_of(tmp_path, callback, max_epochs=3), Net()
     with pytest.raises(InputError, match="the state is of another policy"):
-        fitted(tmp_path, callback, loader=resumable(), path=path)
+        trainer.fit(module, resumable(), ckpt_path=path)
+    assert hooks_of(trainer, module) == 0
 
 
 def test_a_checkpoint_from_before_the_callback_is_gone_on_from(tmp_path):

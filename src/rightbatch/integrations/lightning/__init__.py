@@ -4,6 +4,7 @@
 ``callback``   :class:`BatchSizeCallback`, all there is to use
 ``loading``    what the user's loader says of its micro-batches
 ``refusals``   what of a Trainer does not go with a batch that changes
+``schedules``  the Trainer's schedules, as the updates move them
 =============  =============================================================
 """
 

@@ -21,6 +21,7 @@ from rightbatch.integrations.lightning.refusals import (
     refuse_optimizers,
     refuse_trainer,
 )
+from rightbatch.integrations.lightning.schedules import Schedules, acting_in
 from rightbatch.integrations.logging import Log, log_record, rows_of
 from rightbatch.integrations.windows import WindowLength
 from rightbatch.policies import Policy, PolicyContext, named_policy
@@ -69,7 +70,8 @@ class BatchSizeCallback(_Callback):
 
     A schedule of interval "step" and frequency 1 goes as far in an update as
     ``Acting(counts=...)`` says; Lightning steps it once, and the callback makes the
-    rest. Those by epoch and ReduceLROnPlateau are left alone.
+    rest. "auto" is "steps" where ``max_steps`` ends the run. Those by epoch and
+    ReduceLROnPlateau are left alone.
 
     Micro-batches whose ``training_step`` returns None are left out of their update.
 
@@ -121,6 +123,7 @@ class BatchSizeCallback(_Callback):
         self._columns = RecordColumns()
         # Of a checkpoint, until training begins.
         self._state: Mapping[str, Any] | None = None
+        self._schedules: Any = None
         self._hooks: list[Any] = []
         self._scaler: Any = None
         self._scale = 1.0
@@ -174,6 +177,7 @@ class BatchSizeCallback(_Callback):
             controller.records = records_from(self._state["records"])
             controller.load_state_dict(self._state["controller"])
             self._state = None
+        self._schedules = Schedules(trainer)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
@@ -203,7 +207,7 @@ class BatchSizeCallback(_Callback):
             stream,
             lr_rule=self._lr_rule,
             sensing=sensing,
-            acting=self._acting,
+            acting=acting_in(trainer, self._acting or Acting()),
         )
 
     def _meant(self, trainer: Any, stream: CountedStream) -> Policy[Any]:
@@ -236,11 +240,16 @@ class BatchSizeCallback(_Callback):
     def _leave(self, trainer: Any) -> None:
         for hook in self._hooks:
             hook.remove()
-        if self._hooks and self._controller is not None:
+        self._hooks = []
+        if self._schedules is not None:
+            self._schedules.release()
+            self._schedules = None
+        # Also where training was refused, once there was a controller.
+        if self._controller is not None:
             self._controller.discard()
             self._controller.close()
+        if isinstance(trainer.accumulate_grad_batches, WindowLength):
             trainer.accumulate_grad_batches = 1
-        self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the run is: plain values and tensors, for a checkpoint."""
@@ -290,6 +299,7 @@ class BatchSizeCallback(_Callback):
         length = self._running.begin(most)
         self._stop = batch_idx + length
         trainer.accumulate_grad_batches = WindowLength(length, batch_idx)
+        self._schedules.hold()
         if self._scaler is not None:
             self._scale = self._scaler.get_scale()
 
@@ -342,7 +352,7 @@ class BatchSizeCallback(_Callback):
         is_done = controller.is_open
         if is_done:
             controller.after_step(is_made=self._is_made())
-        self._move_schedules(trainer, pl_module)
+        self._schedules.advance(controller.owed_schedule_steps(1))
         if is_done:
             self._tell(trainer)
 
@@ -357,26 +367,6 @@ class BatchSizeCallback(_Callback):
         scaler = self._scaler
         is_lost = scaler is not None and scaler.get_scale() < self._scale
         return self._is_stepped and not is_lost
-
-    def _move_schedules(self, trainer: Any, module: Any) -> None:
-        """Let schedules go as far as the updates, beyond Lightning's own steps."""
-        moved = [
-            config.scheduler
-            for config in trainer.lr_scheduler_configs
-            if config.interval == "step"
-            and config.frequency == 1
-            and not config.reduce_on_plateau
-        ]
-        if not moved:
-            return
-        for _ in range(self._running.owed_schedule_steps(1)):
-            for scheduler in moved:
-                # One of so many steps must not be taken past its last.
-                most = math.inf
-                if hasattr(scheduler, "total_steps"):
-                    most = scheduler.total_steps
-                if scheduler.last_epoch < most:
-                    module.lr_scheduler_step(scheduler, None)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Stop the clock of the update that a validation interrupts."""
