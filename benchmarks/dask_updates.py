@@ -1,24 +1,30 @@
 """What an update costs on Dask workers, and how much of that is transport.
 
-    python benchmarks/dask_updates.py [--updates 60]
+    python benchmarks/dask_updates.py [--updates 60] [--default-malloc]
 
 Seconds per update of one process, and of one and two worker processes on this machine,
 at the same network, batch size and order of examples: the median over updates, the
 three in turn. Each has one thread. Transport is what is left of an update's wait when
 the computing of the worker with most to do is taken off: pickling, Dask's scheduler and
 the copies between processes.
+
+glibc's allocator is told to keep its memory, here and in the workers, as sweep_rate.py
+explains; --default-malloc leaves it as Dask sets it, to trim at 64 KiB.
 """
 
 import argparse
 import logging
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import dask
 import torch
 from distributed import Client, LocalCluster
+from sweep_rate import KEEP_MEMORY
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
@@ -138,14 +144,20 @@ def compare(case: Case, client: Client, updates: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--default-malloc", action="store_true")
     args = parser.parse_args()
+    if not args.default_malloc and not KEEP_MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
     torch.set_num_threads(1)
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    )
+    spawned = "distributed.nanny.pre-spawn-environ"
+    kept = {} if args.default_malloc else KEEP_MEMORY
+    with dask.config.set({spawned: dask.config.get(spawned) | kept}):
+        cluster = LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
     titles = f"{'an update':>13s}{'ratio':>9s}{'transport':>12s}"
     print(f"{'':14s}{'batch':>6s}  {'':12s}{titles}")
     with cluster, Client(cluster, set_as_default=False) as client:
