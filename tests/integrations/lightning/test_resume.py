@@ -178,3 +178,20 @@ def test_a_checkpoint_from_before_the_callback_is_gone_on_from(tmp_path):
     callback = callback_of(POLICIES["geodamp"])
     fitted(tmp_path, callback, path=tmp_path / "plain.ckpt", max_epochs=2)
     assert [record.step for record in callback.records][-1] == 24
+
+
+def test_a_run_with_nothing_left_to_do_keeps_what_it_was(tmp_path):
+    callback = callback_of(POLICIES["noise"])
+    trainer, path = trainer_of(tmp_path, callback, max_epochs=1), tmp_path / "end.ckpt"
+    trainer.fit(Net(), resumable())
+    known = callback.records, callback.batch_size, callback.noise_scale
+    trainer.fit(Net(), resumable())
+    assert (callback.records, callback.batch_size, callback.noise_scale) == known
+    trainer.save_checkpoint(path)
+    again = callback_of(POLICIES["noise"])
+    fitted(tmp_path, again, loader=resumable(), path=path, max_epochs=1)
+    assert len(again.records) == len(callback.records) > 1
+    assert again.batch_size == callback.batch_size
+    # And can still go on.
+    fitted(tmp_path, again, loader=resumable(), path=path, max_epochs=2)
+    assert again.records[-1].epoch == 2.0

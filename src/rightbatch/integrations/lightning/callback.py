@@ -121,7 +121,7 @@ class BatchSizeCallback(_Callback):
         self._log = log
         self._controller: HostedController | None = None
         self._columns = RecordColumns()
-        # Of a checkpoint, until training begins.
+        # Of a checkpoint, until training begins; it may be over already.
         self._state: Mapping[str, Any] | None = None
         self._schedules: Any = None
         self._hooks: list[Any] = []
@@ -138,7 +138,8 @@ class BatchSizeCallback(_Callback):
     @property
     def batch_size(self) -> int:
         """Examples of the last update; 0 before the first."""
-        return 0 if self._controller is None else self._controller.batch_size
+        records = self.records
+        return records[-1].batch_size if records else 0
 
     @property
     def noise_scale(self) -> NoiseReading | None:
@@ -148,6 +149,8 @@ class BatchSizeCallback(_Callback):
     @property
     def records(self) -> list[UpdateRecord]:
         """What each update was, of the whole run."""
+        if self._state:
+            return records_from(self._state["records"])
         return [] if self._controller is None else self._controller.records
 
     # The run --------------------------------------------------------------------------
@@ -158,10 +161,9 @@ class BatchSizeCallback(_Callback):
             return
         refuse_trainer(trainer, pl_module)
         # The same Trainer goes on where it was; another one begins.
-        is_going_on = trainer.global_step > 0 and self._controller is not None
-        self._state = self.state_dict() if is_going_on else None
-        self._followed = self._followed if is_going_on else None
-        self._controller = None
+        self._state = None
+        if trainer.global_step == 0:
+            self._controller = self._followed = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the controller, and let it go on from a checkpoint."""
@@ -172,11 +174,11 @@ class BatchSizeCallback(_Callback):
         sensing = self._sensing or Sensing()
         if sensing.noise == "auto" and _is_compiled(pl_module):
             sensing = replace(sensing, noise="units")
+        state, self._state = self.state_dict(), None
         controller = self._controller = self._made(trainer, optimizer, sensing)
-        if self._state is not None:
-            controller.records = records_from(self._state["records"])
-            controller.load_state_dict(self._state["controller"])
-            self._state = None
+        if state:
+            controller.records = records_from(state["records"])
+            controller.load_state_dict(state["controller"])
         self._schedules = Schedules(trainer)
         self._hooks = [
             optimizer.register_step_pre_hook(self._before_step),
@@ -253,7 +255,7 @@ class BatchSizeCallback(_Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the run is: plain values and tensors, for a checkpoint."""
-        if self._controller is None:
+        if self._state or self._controller is None:
             return dict(self._state or {})
         self._columns.follow(self._controller.records)
         return {
