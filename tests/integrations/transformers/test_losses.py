@@ -273,6 +273,72 @@ def test_a_trainer_that_computes_no_loss_is_refused(tmp_path):
         trainer.train()
 
 
+class OwnStep(Trainer):
+    """Does not tell compute_loss the items, and divides the mean itself."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        self.accelerator.backward(loss / self.parts)
+        return loss.detach()
+
+    @property
+    def parts(self):
+        return self.args.gradient_accumulation_steps
+
+
+class OwnStepAsTold(OwnStep):
+    """Divides by the attribute instead of the setting."""
+
+    @property
+    def parts(self):
+        return self.current_gradient_accumulation_steps
+
+
+class OwnStepUndivided(OwnStep):
+    """Adds up the means."""
+
+    parts = 1
+
+
+@pytest.mark.parametrize("kind", [OwnStep, OwnStepAsTold])
+@pytest.mark.parametrize("model", [language_model, miscounted_language_model, Net])
+def test_a_step_of_one_s_own_may_divide_a_mean_itself(tmp_path, kind, model):
+    if model is Net:
+        dataset, loss_of = Rows(COUNT), lambda model, batch: model(**batch)["loss"]
+    else:
+        dataset, loss_of = texts("words"), next_words
+    assert_exact(tmp_path, model(), dataset, loss_of, kind=kind)
+
+
+@pytest.mark.parametrize("model", [language_model, Net])
+def test_a_step_that_adds_up_means_is_refused(tmp_path, model):
+    dataset = Rows(COUNT) if model is Net else texts("words")
+    trainer = trainer_of(tmp_path, model(), dataset, kind=OwnStepUndivided)
+    followed(trainer, Listed(SIZES))
+    with pytest.raises(InputError, match="training_step must divide the loss"):
+        trainer.train()
+
+
+class Positional(Trainer):
+    """Gives the items in their place."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        inputs = self._prepare_inputs(inputs)
+        loss = self.compute_loss(model, inputs, False, num_items_in_batch)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+
+def test_the_items_may_be_told_without_their_name(tmp_path):
+    assert_exact(
+        tmp_path,
+        miscounted_language_model(),
+        texts("words"),
+        next_words,
+        kind=Positional,
+    )
+
+
 def test_a_batch_without_rows_is_refused():
     with pytest.raises(InputError, match="a batch must hold a tensor"):
         examples_of({"x": torch.tensor(1.0), "y": "text"})

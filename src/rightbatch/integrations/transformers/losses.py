@@ -103,16 +103,22 @@ class TrainerLosses:
         self.is_tried, self._looks = bool(is_tried), bool(looks)
         self._shifts = None if shifts < 0 else bool(shifts)
 
-    def is_divided(self, num_items: Any) -> bool:
-        """Return whether the Trainer divides the loss by the micro-batches.
+    def is_divided(self, num_items: Any, told: Any) -> bool:
+        """Return whether ``training_step`` divides the loss by the micro-batches.
+
+        One of a user's own that does not tell ``compute_loss`` the items gets a mean
+        from it, and has to.
 
         Args:
             num_items: As the Trainer counted.
+            told: Those that ``compute_loss`` was told.
         """
         trainer = self._trainer
         says = getattr(trainer, "loss_is_scaled_for_ga", None)
         if says is not None:
             return not says
+        if num_items is not None and told is None:
+            return True
         if trainer.compute_loss_func is not None:
             return False
         return num_items is None or not trainer.model_accepts_loss_kwargs
@@ -131,7 +137,7 @@ class TrainerLosses:
         """Return what the Trainer multiplies a loss by: the replicas, or one.
 
         Args:
-            num_items: Of the update.
+            num_items: That ``compute_loss`` was told.
         """
         args = self._trainer.args
         averages = getattr(args, "average_tokens_across_devices", False)

@@ -12,6 +12,8 @@ from rightbatch.errors import InputError
 from rightbatch.integrations.transformers.losses import TrainerLosses, examples_of
 
 _WHO = "BatchSizeCallback"
+# A factor of one is recognized in low precision too.
+_CLOSE = 0.01
 
 
 @dataclass(slots=True)
@@ -28,6 +30,11 @@ class _Window:
     grad_scale: float = 1.0
     is_inside: bool = False
     is_entered: bool = False
+    is_divided: bool = False
+    is_untold: bool = False
+    loss: Any = None
+    # What the gradient is multiplied by between the step's loss and compute_loss's.
+    passed_on: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
 
 
 class MicroBatches:
@@ -51,6 +58,7 @@ class MicroBatches:
         self._trainer, self._controller = trainer, controller
         self._losses, self._tokens = losses, tokens
         self._window: _Window | None = None
+        self._is_seen_to_divide = False
 
     def open(self, batches: list[Any], num_items: Any) -> None:
         """Begin an update of these micro-batches.
@@ -91,7 +99,8 @@ class MicroBatches:
             What that returns.
 
         Raises:
-            InputError: It does not call ``compute_loss``.
+            InputError: It does not call ``compute_loss``, or does not divide a loss
+                that is a mean.
         """
         window = self._window
         if window is None:
@@ -107,12 +116,19 @@ class MicroBatches:
                 "micro-batch gets its share; it did not.",
                 "override compute_loss instead",
             )
+        if window.is_untold:
+            # What is returned may be divided or not; it is what was computed.
+            loss_of_it = window.loss
+        else:
+            share = window.share
+            loss_of_it = loss if share in (0, 1) else loss / share
+        self._see_to_division(window)
         window.at += 1
         is_last = window.at == len(window.counts)
         if is_last:
             window.grad_scale = self._grad_scale
         self._controller.leave(
-            loss if window.share in (0, 1) else loss / window.share,
+            loss_of_it,
             grad_scale=window.grad_scale,
             is_last=is_last,
         )
@@ -141,16 +157,23 @@ class MicroBatches:
         window = self._window
         if window is None or not window.is_inside:
             return original(model, inputs, *rest, **named)
-        if not window.is_entered:
-            self._enter(window, original, model, inputs)
-        if self._losses.recounts and "num_items_in_batch" in named:
+        if len(rest) > 1:
+            named["num_items_in_batch"], rest = rest[1], rest[:1]
+        told = named.get("num_items_in_batch")
+        is_first = not window.is_entered
+        if is_first:
+            self._enter(window, original, model, inputs, told)
+        if self._losses.recounts and told is not None:
             named["num_items_in_batch"] = window.num_items
         found = original(model, inputs, *rest, **named)
-        if window.factor == 1:
-            return found
-        if isinstance(found, tuple):
-            return (found[0] * window.factor, *found[1:])  # pyright: ignore
-        return found * window.factor
+        loss: Any = found[0] if isinstance(found, tuple) else found
+        if is_first:
+            window.loss = loss.detach()
+        if window.factor != 1:
+            loss = loss * window.factor
+        if is_first and self._is_asked_to_divide(window) and loss.requires_grad:
+            loss.register_hook(window.passed_on.append)
+        return (loss, *found[1:]) if isinstance(found, tuple) else loss  # pyright: ignore
 
     @property
     def _grad_scale(self) -> float:
@@ -190,19 +213,52 @@ class MicroBatches:
             self._weigh(self._window)
 
     def _enter(
-        self, window: _Window, original: Callable[..., Any], model: Any, inputs: Any
+        self,
+        window: _Window,
+        original: Callable[..., Any],
+        model: Any,
+        inputs: Any,
+        told: Any,
     ) -> None:
         """Begin a micro-batch, and see to it that its gradient has its share."""
-        losses = self._losses
-        is_divided = losses.is_divided(window.num_items)
-        if not (is_divided or losses.is_tried or window.num_items is None):
+        losses, items = self._losses, window.num_items
+        if not (losses.is_divided(items, items) or losses.is_tried or items is None):
             self._try_out(original, model, inputs)
-        items = window.num_items
         count, weight = window.counts[window.at], window.weights[window.at]
         share = window.share = self._controller.enter(count, weight)
         window.factor, window.is_entered = 1.0, True
-        if is_divided:
-            divisor = losses.times(items) / share if share else math.inf
-            self._trainer.current_gradient_accumulation_steps = divisor
+        window.is_divided = losses.is_divided(items, told)
+        window.is_untold = window.is_divided and told is None
+        if window.is_divided:
+            # By this attribute or by the setting: both are how many they are.
+            length = len(window.counts)
+            self._trainer.current_gradient_accumulation_steps = length
+            factor = share * length / losses.times(told)
+            is_one = math.isclose(factor, 1.0, rel_tol=1e-12)
+            window.factor = 1.0 if is_one else factor
         elif not losses.is_normalized(items):
-            window.factor = share / losses.times(items)
+            window.factor = share / losses.times(told)
+
+    def _is_asked_to_divide(self, window: _Window) -> bool:
+        return (
+            window.is_divided and len(window.counts) > 1 and not self._is_seen_to_divide
+        )
+
+    def _see_to_division(self, window: _Window) -> None:
+        """Refuse, once, a step that leaves the mean of a micro-batch as it is.
+
+        Raises:
+            InputError: It does.
+        """
+        if not window.passed_on:
+            return
+        factor = float(window.passed_on[0]) / self._grad_scale
+        window.passed_on.clear()
+        self._is_seen_to_divide = True
+        if math.isclose(factor, 1.0, rel_tol=_CLOSE):
+            raise InputError(
+                f"{_WHO}: the Trainer's training_step must divide the loss, which is "
+                "the mean of one micro-batch, by those of the update; it did not.",
+                "divide it by self.args.gradient_accumulation_steps, or give "
+                "num_items_in_batch to compute_loss where the model takes it",
+            )
