@@ -396,18 +396,27 @@ def test_the_log_and_the_trainer_s_loggers_are_told(tmp_path):
         def log_metrics(self, metrics, step):
             self.rows.append((step, metrics))
 
+    class Logging(Net):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("own", loss)
+            return loss
+
     told, logger = [], Kept()
     callback = BatchSizeCallback(
         POLICIES["listed"],
         sensing=EXAMPLES,
         log=lambda numbers, step: told.append((step, numbers)),
     )
-    fitted(tmp_path, callback, logger=logger, log_every_n_steps=7, max_epochs=2)
+    given = {"logger": logger, "log_every_n_steps": 7, "max_epochs": 2}
+    fitted(tmp_path, callback, module=Logging(), **given)
     assert [step for step, _ in told] == [record.step for record in callback.records]
     rows, last = dict(told), callback.records[-1]
     assert rows[last.step]["batch/size"] == last.batch_size
     assert rows[last.step]["optim/lr"] == last.lr
     assert {"noise/scale", "cost/examples_per_second"} <= rows[last.step].keys()
     kept = {step: row for step, row in logger.rows if "batch/size" in row}
-    assert [*kept] == [*range(7, last.step + 1, 7)]
-    assert all(kept[step] == rows[step] for step in kept)
+    assert [*kept] == [step for step, row in logger.rows if "own" in row]
+    # Lightning's steps count from 0.
+    assert [step + 1 for step in kept] == [*range(7, last.step + 1, 7)]
+    assert all(kept[step] == rows[step + 1] for step in kept)

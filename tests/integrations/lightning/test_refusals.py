@@ -175,6 +175,59 @@ def test_examples_are_counted_by_the_first_tensor_or_as_the_user_says(tmp_path):
         fitted(tmp_path, callback_of(count=lambda batch: 0), max_epochs=1)
 
 
+def time_first(parts):
+    x, y = (torch.stack(part) for part in zip(*parts, strict=True))
+    return {"steps": torch.zeros(9, len(x)), "x": x, "y": y}
+
+
+class Sequences(Net):
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch["x"], batch["y"]), batch_idx)
+
+
+def test_a_first_tensor_longer_than_the_loader_s_batch_does_not_count(tmp_path):
+    given = {
+        "module": Sequences(),
+        "loader": DataLoader(data(), batch_size=4, collate_fn=time_first),
+        "max_epochs": 1,
+    }
+    reason = r"`count` must be given: .* of 4 examples has shape \(9, 4\)"
+    for settings in ({}, {"micro_batch_size": 4}):
+        with pytest.raises(InputError, match=reason):
+            fitted(tmp_path, callback_of(**settings), **given)
+    callback = callback_of(count=lambda batch: len(batch["x"]))
+    fitted(tmp_path, callback, **given)
+    assert callback.records[-1].examples == 96
+
+
+def twice(parts):
+    x, y = (torch.stack(part) for part in zip(*parts, strict=True))
+    return torch.cat([x, -x]), torch.cat([y, y])
+
+
+def test_batches_larger_than_the_loader_says_are_followed_once_it_is_said(tmp_path):
+    loader = DataLoader(data(), batch_size=4, collate_fn=twice)
+    callback = callback_of(micro_batch_size=8)
+    fitted(tmp_path, callback, loader=loader, max_epochs=1)
+    assert [record.batch_size for record in callback.records] == [8] * 24
+
+
+def test_epochs_of_other_lengths(tmp_path):
+    class Anew(Net):
+        def train_dataloader(self):
+            return DataLoader(data(48 - 16 * self.current_epoch), batch_size=4)
+
+    settings = {"reload_dataloaders_every_n_epochs": 1, "max_epochs": 2}
+    trainer = trainer_of(tmp_path, callback_of(), **settings)
+    with pytest.raises(InputError, match="as the first, 12, got 8 from the loader"):
+        trainer.fit(Anew())
+    callback = callback_of()
+    trainer_of(tmp_path, callback, limit_train_batches=8, **settings).fit(Anew())
+    assert [record.epoch for record in callback.records] == [
+        number / 4 for number in range(1, 9)
+    ]
+
+
 class Endless:
     """A loader that nothing is known of."""
 

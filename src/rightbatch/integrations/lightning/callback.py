@@ -86,7 +86,8 @@ class BatchSizeCallback(_Callback):
         count: ``count(batch)``, how many examples a batch has; the length of its first
             tensor when None.
         log: Told of each update, in the first process. The Trainer's loggers are told
-            too, every ``log_every_n_steps`` updates, at ``global_step``.
+            too, every ``log_every_n_steps`` updates, at the step of Lightning's own
+            rows, which count updates from 0.
 
     Raises:
         InputError: `micro_batch_size` is not positive. When ``fit`` begins: Trainer,
@@ -123,6 +124,7 @@ class BatchSizeCallback(_Callback):
         self._columns = RecordColumns()
         # Of a checkpoint, until training begins; it may be over already.
         self._state: Mapping[str, Any] | None = None
+        self._loads: Any = None
         self._schedules: Any = None
         self._hooks: list[Any] = []
         self._scaler: Any = None
@@ -188,7 +190,7 @@ class BatchSizeCallback(_Callback):
     def _made(
         self, trainer: Any, optimizer: Optimizer, sensing: Sensing
     ) -> HostedController:
-        loads = loads_of(
+        loads = self._loads = loads_of(
             trainer.train_dataloader,
             self._micro_batch_size,
             trainer.num_training_batches,
@@ -229,6 +231,7 @@ class BatchSizeCallback(_Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Forget an update that the last epoch broke off."""
+        self._loads.agree_with(trainer.num_training_batches)
         self._running.discard()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -288,7 +291,10 @@ class BatchSizeCallback(_Callback):
         after = batch_idx + 1
         self._is_last = trainer.is_last_batch or after in (self._stop, epoch_end)
         count = self._count
-        num_examples = first_length(batch) if count is None else counted(count, batch)
+        if count is None:
+            num_examples = first_length(batch, self._loads.most)
+        else:
+            num_examples = counted(count, batch)
         self._share = controller.enter(num_examples, batch)
         self._is_inside, self._is_stepped = True, False
 
@@ -390,7 +396,7 @@ class BatchSizeCallback(_Callback):
         if trainer.loggers and step % trainer.log_every_n_steps == 0:
             rows = rows_of(records[-1], before)
             for logger in trainer.loggers:
-                logger.log_metrics(rows, step=step)
+                logger.log_metrics(rows, step=step - 1)
 
 
 def _is_compiled(module: Any) -> bool:

@@ -20,10 +20,32 @@ class Loads:
     Args:
         micro_batch_size: Examples in a batch of the loader.
         epoch_size: Examples of an epoch, of this replica; None where unknown.
+        most: Examples that a batch can have; infinite where unknown.
+        num_batches: Of an epoch; infinite where unknown.
     """
 
     micro_batch_size: int
     epoch_size: int | None
+    most: float
+    num_batches: float
+
+    def agree_with(self, num_batches: float) -> None:
+        """Refuse another number of batches than at first.
+
+        Args:
+            num_batches: Of an epoch that begins.
+
+        Raises:
+            InputError: There are more or fewer: parts of an epoch are counted by the
+                first one's length.
+        """
+        if num_batches != self.num_batches:
+            raise InputError(
+                f"{_WHO}: every epoch must have as many batches as the first, "
+                f"{self.num_batches:g}, got {num_batches:g} from the loader that the "
+                "Trainer made anew.",
+                "Trainer(limit_train_batches=...), no larger than the shortest epoch",
+            )
 
 
 def loads_of(loader: Any, given: int | None, num_batches: float) -> Loads:
@@ -40,9 +62,10 @@ def loads_of(loader: Any, given: int | None, num_batches: float) -> Loads:
     Example:
         >>> from torch.utils.data import DataLoader
         >>> loads_of(DataLoader(range(10), batch_size=4), None, num_batches=3)
-        Loads(micro_batch_size=4, epoch_size=10)
+        Loads(micro_batch_size=4, epoch_size=10, most=4, num_batches=3)
     """
-    size = _batch_size(loader) if given is None else given
+    own = _batch_size(loader)
+    size = own if given is None else given
     if size is None:
         raise InputError(
             f"{_WHO}: `micro_batch_size` must be given: the loader, "
@@ -50,23 +73,30 @@ def loads_of(loader: Any, given: int | None, num_batches: float) -> Loads:
             "BatchSizeCallback(..., micro_batch_size=...), and count=... where batches "
             "differ in more than the last",
         )
-    if not math.isfinite(num_batches):
-        return Loads(micro_batch_size=size, epoch_size=None)
-    served = int(num_batches) * size
-    known: Any = loader.sampler if hasattr(loader, "sampler") else None
-    if isinstance(known, Sized):
-        served = min(served, len(known))
-    return Loads(micro_batch_size=size, epoch_size=served)
+    served = None
+    if math.isfinite(num_batches):
+        served = int(num_batches) * size
+        known: Any = loader.sampler if hasattr(loader, "sampler") else None
+        if isinstance(known, Sized):
+            served = min(served, len(known))
+    return Loads(
+        micro_batch_size=size,
+        epoch_size=served,
+        # Another number than the loader's own is the user's word for it.
+        most=size if size == own else math.inf,
+        num_batches=num_batches,
+    )
 
 
-def first_length(batch: Any) -> int:
+def first_length(batch: Any, most: float = math.inf) -> int:
     """Return how many examples a batch has: the length of its first tensor.
 
     Args:
         batch: A tensor; or a mapping, list or tuple that holds one, however deep.
+        most: Examples that it can have.
 
     Raises:
-        InputError: It holds none.
+        InputError: It holds none, or one that is longer.
 
     Example:
         >>> import torch
@@ -80,7 +110,15 @@ def first_length(batch: Any) -> int:
             "says how many examples it has.",
             "BatchSizeCallback(..., count=lambda batch: ...)",
         )
-    return len(tensor)
+    length = len(tensor)
+    if length > most:
+        raise InputError(
+            f"{_WHO}: `count` must be given: the first tensor of a batch of {most:g} "
+            f"examples has shape {tuple(tensor.shape)}.",
+            "BatchSizeCallback(..., count=lambda batch: ...); or micro_batch_size=... "
+            "where batches do have more examples than the loader says",
+        )
+    return length
 
 
 def counted(count: Callable[[Any], int], batch: Any) -> int:
