@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from rightbatch.batch_norm import batch_normalizations
+from rightbatch.batch_norm import batch_normalizations, mixes_examples
 from rightbatch.controller import Update
-from rightbatch.sampler import Loading, MicroBatchStream, Stream
+from rightbatch.sampler import Loading, MicroBatchStream, Stream, UpdateBatch
+from rightbatch.sampler.examples import length_of_dataset
 from rightbatch.sampler.micro_batches import Tail
 from rightbatch.training import accumulate
 
@@ -96,6 +97,7 @@ class LocalGradients:
 
     def stream(self) -> MicroBatchStream:
         """Return a stream of the data, at its beginning."""
+        length = length_of_dataset(self._dataset)
         loading = Loading(
             device=self._device,
             largest_pass=max(LARGEST_PASS, self._micro_batch_size),
@@ -104,11 +106,13 @@ class LocalGradients:
             rank=0,
             num_replicas=1,
         )
-        return MicroBatchStream(
+        tail = tail_of(self._module, length, self._micro_batch_size)
+        cuts = batch_normalizations(self._module) and tail == "short"
+        return (WholePasses if cuts else MicroBatchStream)(
             self._dataset,
             self._micro_batch_size,
             seed=self._seed,
-            tail=tail_of(self._module),
+            tail=tail,
             loading=loading,
         )
 
@@ -126,6 +130,26 @@ class LocalGradients:
 
     def close(self) -> None:
         """Nothing was taken."""
+
+
+class WholePasses(MicroBatchStream):
+    """A stream that cuts no batch into passes of less than a micro-batch.
+
+    Whoever reads noise asks for passes as the wish is, not as the last batch of an
+    epoch comes out; with batch normalization one pass would be a single example.
+    """
+
+    def next(self, batch_size: int, *, min_units: int = 1) -> UpdateBatch:
+        """Return the examples of the next update.
+
+        Args:
+            batch_size: Of it, unless an epoch ends before.
+            min_units: Forward passes wanted; fewer where they would be too small.
+        """
+        length = self.dataset_size or 1
+        count = min(batch_size, length - self.examples % length)
+        most = max(1, count // self.micro_batch_size)
+        return super().next(batch_size, min_units=min(min_units, most))
 
 
 def seed_pass(
@@ -158,18 +182,58 @@ def seed_pass(
         torch.manual_seed(word)
 
 
-def tail_of(module: nn.Module) -> Tail:
+def tail_of(
+    module: nn.Module, num_examples: int | None = None, micro_batch_size: int = 1
+) -> Tail:
     """Return what a stream does where an epoch ends inside a batch.
 
     The batch has what is left ("short"), so that an epoch is each example once; but
-    batch normalization cannot train on a single example, and its batches go on in the
-    next epoch ("carry").
+    batch normalization cannot train on a single example, and where one may be left its
+    batches go on in the next epoch ("carry").
 
     Args:
         module: Trained.
+        num_examples: Of an epoch; None where nobody knows.
+        micro_batch_size: What batches are multiples of.
 
     Example:
         >>> tail_of(nn.Linear(2, 2)), tail_of(nn.BatchNorm1d(2))
         ('short', 'carry')
+        >>> tail_of(nn.BatchNorm1d(2), 40, 32), tail_of(nn.BatchNorm1d(2), 33, 32)
+        ('short', 'carry')
     """
-    return "carry" if batch_normalizations(module) else "short"
+    if not batch_normalizations(module):
+        return "short"
+    if num_examples is None or is_tail_tiny(num_examples, micro_batch_size):
+        return "carry"
+    return "short"
+
+
+def is_tail_tiny(num_examples: int, micro_batch_size: int) -> bool:
+    """Return whether an epoch's last batch may have a pass of a single example.
+
+    Args:
+        num_examples: Of the epoch.
+        micro_batch_size: What batches are multiples of.
+
+    Example:
+        >>> is_tail_tiny(64, 32), is_tail_tiny(65, 32), is_tail_tiny(66, 32)
+        (False, True, False)
+    """
+    return micro_batch_size == 1 or num_examples % micro_batch_size == 1
+
+
+def normalizes_rows(module: nn.Module) -> bool:
+    """Return whether a module in training cannot take a single row.
+
+    Args:
+        module: One with ``BatchNorm2d`` can: it has the pixels of an image.
+
+    Example:
+        >>> normalizes_rows(nn.BatchNorm1d(2)), normalizes_rows(nn.BatchNorm2d(2))
+        (True, False)
+    """
+    return any(
+        isinstance(layer, nn.BatchNorm1d) and mixes_examples(layer)
+        for layer in batch_normalizations(module)
+    )

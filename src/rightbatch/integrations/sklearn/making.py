@@ -10,7 +10,14 @@ from torch.optim import Optimizer
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
-from rightbatch.policies import Clip, Policy, PolicyContext, named_policy
+from rightbatch.policies import (
+    Clip,
+    Observation,
+    Policy,
+    PolicyContext,
+    named_policy,
+)
+from rightbatch.policies.contract import ask, check_policy
 
 _OPTIMIZERS = {
     name.lower(): kind
@@ -155,6 +162,7 @@ def policy_of(
         InputError: There is no such policy, or batch sizes are out of order.
     """
     if not isinstance(given, str):
+        check_policy("policy", given)
         if max_batch_size is None:
             return given
         high = _checks.positive_integer("policy", "max_batch_size", max_batch_size)
@@ -165,3 +173,26 @@ def policy_of(
         max_batch_size=max_batch_size,
         context=context,
     )
+
+
+def first_wish(policy: Policy[Any], dataset_size: int) -> float:
+    """Return the batch size that a policy begins with.
+
+    Args:
+        policy: Asked as before a first update, with a loss of 1.
+        dataset_size: Examples there are.
+
+    Example:
+        >>> from rightbatch.policies import AdaDamp
+        >>> first_wish(AdaDamp(initial_batch_size=8), 100)
+        8.0
+    """
+    start = Observation(
+        step=0,
+        examples=0,
+        batch_size=0,
+        epoch=0.0,
+        dataset_size=dataset_size,
+        eval_loss=1.0,
+    )
+    return float(ask(policy, policy.init(), start)[0].batch_size)

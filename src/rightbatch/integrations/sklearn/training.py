@@ -28,8 +28,11 @@ from rightbatch.integrations.sklearn.examples import Examples
 from rightbatch.integrations.sklearn.gradient_source import (
     GradientSource,
     LocalGradients,
+    is_tail_tiny,
+    normalizes_rows,
+    tail_of,
 )
-from rightbatch.integrations.sklearn.making import optimizer_of
+from rightbatch.integrations.sklearn.making import first_wish, optimizer_of
 
 # A policy that looks at the loss looks at so many examples at most.
 _EVALUATED = 4096
@@ -101,12 +104,35 @@ class Training:
         """Examples of the first update: no more than there are."""
         return self._size("initial_batch_size")
 
-    @cached_property
-    def micro_batch_size(self) -> int:
-        """Examples of the least forward pass: no more than there are."""
-        if self.owner.micro_batch_size is None:
-            return self.initial_batch_size
-        return self._size("micro_batch_size")
+    def micro_batch_size(self, trained: Trained) -> int:
+        """Return the examples of the least forward pass: no more than there are.
+
+        Args:
+            trained: Whose policy begins with it where the owner does not say.
+
+        Raises:
+            InputError: It is one, and the module normalizes over its examples.
+        """
+        owner, count = self.owner, len(self.split[0])
+        if owner.micro_batch_size is not None:
+            size = self._size("micro_batch_size")
+        else:
+            size = max(1, round(min(first_wish(trained.policy, count), count)))
+            if isinstance(owner.policy, str | None) and size < count:
+                # A text may begin above the size that it was given.
+                size = min(size, self.initial_batch_size)
+        if self.part and tail_of(trained.module, count, size) == "carry":
+            # A single pass is each example once: no batch may go on behind its end.
+            fits = (m for m in range(size, count) if not is_tail_tiny(count, m))
+            size = next(fits, count)
+        if size == 1 and normalizes_rows(trained.module):
+            raise InputError(
+                f"{type(owner).__name__}: batch normalization needs two examples in a "
+                f"forward pass at least, got one of {count}.",
+                "raise initial_batch_size or micro_batch_size, give more examples, or "
+                "use nn.LayerNorm",
+            )
+        return size
 
     @cached_property
     def max_epochs(self) -> int:
@@ -177,7 +203,7 @@ class Training:
             "dataset": dataset,
         }
         how: dict[str, Any] = {
-            "micro_batch_size": self.micro_batch_size,
+            "micro_batch_size": self.micro_batch_size(trained),
             "seed": self.seed,
         }
         if owner.client is None:
