@@ -14,6 +14,7 @@ from integrations.example_estimators import (
     weights_of,
 )
 from sklearn.model_selection import train_test_split
+from torch import nn
 
 from rightbatch.errors import DivergedError, InputError
 
@@ -94,6 +95,24 @@ def test_a_lost_fit_names_the_learning_rate():
     with pytest.raises(DivergedError, match="lost with `lr` 1e.06.*scale inputs"):
         made.fit(x, y)
     assert not hasattr(made, "module_")
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_a_model_that_is_lost_at_the_very_last_update_is_not_kept(part):
+    x, y = line()
+    made = regressor(optimizer="sgd", lr=1e30, initial_batch_size=48, max_epochs=1)
+    with pytest.raises(DivergedError, match="`lr` 1e.30: the weights are no longer fi"):
+        made.partial_fit(1e10 * x, y) if part else made.fit(1e10 * x, y)
+    assert not hasattr(made, "module_")
+
+
+@pytest.mark.parametrize(("lr", "match"), [(1e30, "weights"), (1e10, "outputs for")])
+def test_nothing_is_scored_with_a_model_that_is_lost(lr, match):
+    x, y = line()
+    made = regressor(optimizer="sgd", lr=lr, early_stopping=True, max_epochs=1)
+    made.set_params(initial_batch_size=48, module=nn.Linear(3, 1))
+    with pytest.raises(DivergedError, match=f"`lr` 1e.*: the {match}.*smaller lr"):
+        made.fit(1e10 * x, y)
 
 
 def test_one_that_is_lost_later_keeps_what_was_learnt():

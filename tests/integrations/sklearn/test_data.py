@@ -135,6 +135,12 @@ class Endless(IterableDataset):
         return iter(())
 
 
+class Mixed(Items):
+    def __getitem__(self, index):
+        row = super().__getitem__(index)
+        return row if index % 2 else (*row, 1.0)
+
+
 X, Y = blobs()
 HOLED = np.where(np.eye(60, 4) > 0, np.nan, X)
 ENDLESS = np.where(np.eye(60, 4) > 0, np.inf, X)
@@ -155,6 +161,12 @@ ENDLESS = np.where(np.eye(60, 4) > 0, np.inf, X)
         ((list_of(X),), InputError, "got 0 values beside x"),
         ((tensors(X, np.c_[Y, Y]),), InputError, r"one label per .* shape \(60, 2\)"),
         ((Endless(),), InputError, "got an Endless, which can only be gone through"),
+        ((Items(HOLED, Y),), InputError, "the input of item 0 holds NaN or infinity"),
+        ((tensors(X, Y + 0.5),), ValueError, "Unknown label type"),
+        ((Items(X, [None, *Y[1:]]),), InputError, "a label for each .* got None"),
+        ((Mixed(X, Y),), InputError, "alike, got some of 2 and some of 3 values"),
+        ((tensors(X, Y, ENDLESS[:, 0]),), ValueError, "sample_weight contains infin"),
+        ((Items(X, Y, np.c_[Y, Y]),), InputError, r"one number per .* shape \(2,\)"),
         ((tensors(X, Y), Y), InputError, "`y` goes with arrays, not with a data set"),
     ],
 )
@@ -168,3 +180,16 @@ def test_targets_that_are_not_finite_are_refused():
         regressor().fit(X, HOLED[:, 0])
     with pytest.raises(InputError, match="`y` must not hold NaN or infinity"):
         regressor().fit(Items(X, HOLED[:, 0]))
+    with pytest.raises(InputError, match="`y` must hold numbers: could not convert"):
+        regressor().fit(Items(X, ["a"] * 60))
+
+
+@pytest.mark.parametrize("kind", [tensors, Items])
+def test_items_are_predicted_if_they_are_like_those_learnt_from(kind):
+    fitted = classifier(max_epochs=1).fit(kind(X, Y))
+    with pytest.raises(InputError, match="must have 4 features, .*, got 3"):
+        fitted.predict(kind(X[:, :3]))
+    with pytest.raises(InputError, match="must have 4 features, .*, got 3"):
+        fitted.partial_fit(kind(X[:, :3], Y))
+    with pytest.raises(InputError, match="NaN"):
+        fitted.predict(kind(HOLED))

@@ -134,4 +134,10 @@ class AdaptiveClassifier(ClassifierMixin, AdaptiveEstimator):
             raise InputError(
                 f"fit: `y` must be one label per example, got shape {targets.shape}."
             )
+        if targets.dtype == object and any(one is None for one in targets):
+            raise InputError(
+                "fit: `y` must have a label for each example, got None.",
+                "drop these, or give them a label of their own",
+            )
+        check_classification_targets(targets)
         return Labels(np.unique(targets if classes is None else classes))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rightbatch.controller import BatchSizeController, UpdateRecord
+from rightbatch.errors import DivergedError
 from rightbatch.integrations.sklearn.gradient_source import GradientSource
 from rightbatch.integrations.sklearn.losses import ExampleLoss
 from rightbatch.integrations.sklearn.targets import Targets
@@ -143,6 +144,7 @@ class Epochs:
         trained.losses.append(loss)
         said, value = "", -loss
         if ends.score is not None:
+            check_sane(trained.module, record)
             value = ends.score()
             trained.scores.append(value)
             said = f", validation {value:.4g}"
@@ -205,8 +207,28 @@ def run(
             if interrupted.is_set():
                 trained.status = "interrupted"
                 break
+    # The controller sees a loss that is lost at the update after.
+    check_sane(trained.module, trained.records[-1])
     epochs.close()
     trained.controller = controller.state_dict()
+
+
+def check_sane(module: nn.Module, record: UpdateRecord) -> None:
+    """Find weights that are not numbers before anybody predicts with them.
+
+    Args:
+        module: Trained.
+        record: Of the last update.
+
+    Raises:
+        DivergedError: The last update was one too many.
+    """
+    values = [*module.parameters(), *module.buffers()]
+    if not all(bool(one.isfinite().all()) for one in values):
+        raise DivergedError(
+            f"the weights are no longer finite after update {record.step}, batch size "
+            f"{record.batch_size}, lr {record.lr:.3g}"
+        )
 
 
 def go_on(

@@ -240,6 +240,8 @@ class AdaptiveEstimator(PassedOn):
 
     def _validation_score(self, trained: Trained, held_out: Examples) -> float:
         outputs = outputs_of(trained.module, held_out)
+        if not bool(outputs.isfinite().all()):
+            raise DivergedError("the outputs for what is held out are not finite")
         predicted = trained.targets.predicted(outputs, self.criterion)
         return trained.targets.score(held_out.targets, predicted, held_out.weights)
 
@@ -308,12 +310,28 @@ class AdaptiveEstimator(PassedOn):
                     "its items are (x, y) or (x, y, weight)",
                 )
         examples = of_dataset(x, self._dtype)
-        if reset:
+        if not reset:
+            self._check_width(examples)
+        else:
             for name in ("n_features_in_", "feature_names_in_"):
                 vars(self).pop(name, None)
             if examples.input_shape:
                 self.n_features_in_ = examples.input_shape[0]
         return examples
+
+    def _check_width(self, examples: Examples) -> None:
+        """Refuse items that are not as wide as those learnt from, as arrays are.
+
+        Raises:
+            InputError: They are not.
+        """
+        shape = examples.input_shape if len(examples) else ()
+        known = vars(self).get("n_features_in_")
+        if len(shape) == 1 and known is not None and shape[0] != known:
+            raise InputError(
+                f"{type(self).__name__}: an item must have {known} features, as those "
+                f"learnt from, got {shape[0]}."
+            )
 
     # Outputs ----------------------------------------------------------------------
 
@@ -322,6 +340,7 @@ class AdaptiveEstimator(PassedOn):
         check_is_fitted(self)
         if is_dataset(x):
             examples = inputs_of(x, self._dtype)
+            self._check_width(examples)
         else:
             array: Any = validate_data(
                 self,

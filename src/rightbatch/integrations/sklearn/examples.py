@@ -110,13 +110,7 @@ def of_arrays(
     inputs = _tensor(x, dtype)
     if sample_weight is None:
         return Examples(inputs=inputs, targets=y)
-    check: Any = check_array
-    given: Any = check(
-        sample_weight,
-        ensure_2d=False,
-        dtype=np.float64,
-        input_name="sample_weight",
-    )
+    given = _finite_weights(sample_weight)
     if given.ndim != 1:
         raise InputError(
             f"fit: `sample_weight` must be one number per row, got shape {given.shape}."
@@ -157,6 +151,7 @@ def targets_of(dataset: Any) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
 
     Raises:
         InputError: It has no length or no targets.
+        ValueError: A weight is no finite number.
     """
     columns = _columns(dataset)
     return columns[0], None if len(columns) == 1 else _as_weights(columns)
@@ -205,9 +200,16 @@ class _Inputs(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         row = self._dataset[index]
         x = row[0] if _is_pair(row) else row
-        if isinstance(x, Tensor) and x.is_floating_point():
-            return x.to(self._dtype)
-        return x
+        if isinstance(x, np.ndarray):
+            x = torch.as_tensor(x)
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            return x
+        if not bool(x.isfinite().all()):
+            raise InputError(
+                f"data set: the input of item {index} holds NaN or infinity.",
+                "clean or drop such items",
+            )
+        return x.to(self._dtype)
 
 
 def _length(dataset: Any) -> int:
@@ -239,7 +241,13 @@ def _columns(dataset: Any) -> list[NDArray[Any]]:
         for item in range(length):
             row = dataset[item]
             rows.append(row[1:] if _is_pair(row) else ())
-        width = min(len(row) for row in rows)
+        widths = sorted({len(row) for row in rows})
+        if len(widths) > 1:
+            raise InputError(
+                "fit: all items of a data set must be alike, got some of "
+                f"{' and some of '.join(str(1 + width) for width in widths)} values."
+            )
+        width = widths[0]
         columns = [np.asarray([row[place] for row in rows]) for place in range(width)]
     if len(columns) not in (1, 2):
         raise InputError(
@@ -250,7 +258,25 @@ def _columns(dataset: Any) -> list[NDArray[Any]]:
 
 
 def _as_weights(columns: list[NDArray[Any]]) -> NDArray[np.float64]:
-    return columns[1].astype(np.float64).reshape(-1)
+    given = _finite_weights(columns[1])
+    if given.size != len(columns[0]):
+        raise InputError(
+            "fit: a weight must be one number per example, got shape "
+            f"{given.shape[1:]}."
+        )
+    return given.reshape(-1)
+
+
+def _finite_weights(weights: Any) -> NDArray[np.float64]:
+    check: Any = check_array
+    checked: Any = check(
+        weights,
+        ensure_2d=False,
+        allow_nd=True,
+        dtype=np.float64,
+        input_name="sample_weight",
+    )
+    return checked
 
 
 def _weighted(examples: Examples, weights: NDArray[np.float64]) -> Examples:

@@ -104,14 +104,17 @@ class Numbers:
         """Return them as floating numbers.
 
         Raises:
-            InputError: They are not of the shape they were before, or not finite.
+            InputError: They are not finite numbers, or not of the shape as before.
         """
         if targets.shape[1:] != self.shape:
             raise InputError(
                 f"fit: `y` must have shape {self.shape} for an example, as before, got "
                 f"{targets.shape[1:]}."
             )
-        numbers = targets.astype(np.float64)
+        try:
+            numbers = targets.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"fit: `y` must hold numbers: {error}.") from error
         if not np.isfinite(numbers).all():
             raise InputError("fit: `y` must not hold NaN or infinity.")
         return numbers
