@@ -159,6 +159,41 @@ def test_a_micro_batch_has_examples(size):
         callback_of(micro_batch_size=size)
 
 
+@pytest.mark.parametrize(
+    ("policy", "settings", "reason"),
+    [
+        ("noise-folowing", {}, "did you mean noise-following"),
+        ("geodamp:dealy=2", {}, "did you mean delay"),
+        ("geometric", {}, "geometric needs `factor`"),
+        (3, {}, "`policy` must have needs, init and update, got 3"),
+        (GeoDamp, {}, "`policy` must be a policy, got the class GeoDamp"),
+        ("geodamp", {"lr_rule": None}, "`lr_rule` must be the name of a rule, got N"),
+        ("geodamp", {"lr_rule": "lienar"}, "did you mean linear"),
+        ("geodamp", {"lr_rule": "power"}, "`rule` power needs its exponent"),
+        ("geodamp", {"sensing": "examples"}, r"`sensing` must be Sensing\(...\), got"),
+        ("geodamp", {"acting": Sensing()}, r"`acting` must be Acting\(...\), got Sens"),
+        ("geodamp", {"count": 4}, "`count` must be a function, got 4"),
+        ("geodamp", {"log": "a.csv"}, "`log` must be a function, got 'a.csv'"),
+    ],
+)
+def test_wrong_settings_are_refused_where_they_are_written(policy, settings, reason):
+    with pytest.raises(InputError, match=reason):
+        BatchSizeCallback(policy, **settings)
+
+
+NAMES = ["padadamp", "schedule:points=0:768 250B:1536", "seesaw:schedule=cosine"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "geodamp:delay=1,wait=3,dwell=2,spill=yes"])
+def test_names_that_need_to_know_the_run_wait_for_it(name):
+    assert BatchSizeCallback(name, lr_rule="power:0.4").records == []
+
+
+def test_two_of_them_in_a_trainer_are_refused_by_lightning(tmp_path):
+    with pytest.raises(RuntimeError, match="more than one stateful callback"):
+        trainer_of(tmp_path, callback_of(), callbacks=[callback_of()])
+
+
 def test_examples_are_counted_by_the_first_tensor_or_as_the_user_says(tmp_path):
     assert first_length([{"name": "x"}, (torch.ones(3, 2), torch.ones(5))]) == 3
     for batch in ({"name": "x"}, "text", torch.ones(())):

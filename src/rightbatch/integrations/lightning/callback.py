@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rightbatch import _checks
 from rightbatch.controller import Acting, HostedController, Sensing, UpdateRecord
 from rightbatch.errors import InputError
 from rightbatch.gradients import NoiseReading
 from rightbatch.integrations.lightning.loading import counted, first_length, loads_of
 from rightbatch.integrations.lightning.refusals import (
     refuse_optimizers,
+    refuse_settings,
     refuse_trainer,
 )
 from rightbatch.integrations.lightning.schedules import Schedules, acting_in
@@ -90,9 +90,10 @@ class BatchSizeCallback(_Callback):
             rows, which count updates from 0.
 
     Raises:
-        InputError: `micro_batch_size` is not positive. When ``fit`` begins: Trainer,
-            strategy, module, optimizer or loader are such that the callback cannot say
-            when an update is made.
+        InputError: A name is unknown, or a setting of another kind. When ``fit``
+            begins: Trainer, strategy, module, optimizer or loader are such that the
+            callback cannot say when an update is made. In training: a batch does not
+            say how many examples it has, or epochs are not of one length.
 
     Example:
         >>> callback = BatchSizeCallback("geodamp:delay=2,factor=2")
@@ -112,8 +113,14 @@ class BatchSizeCallback(_Callback):
         log: Log | None = None,
     ) -> None:
         super().__init__()
-        if micro_batch_size is not None:
-            _checks.positive_integer(_WHO, "micro_batch_size", micro_batch_size)
+        settings = {
+            "sensing": sensing,
+            "acting": acting,
+            "micro_batch_size": micro_batch_size,
+            "count": count,
+            "log": log,
+        }
+        refuse_settings(policy, lr_rule, settings)
         self._policy, self._lr_rule = policy, lr_rule
         # What a name stands for, as long as the run lasts.
         self._followed: Policy[Any] | None = None

@@ -3,10 +3,58 @@
 import inspect
 from typing import Any
 
+from rightbatch import _checks
+from rightbatch.controller import Acting, Sensing
 from rightbatch.errors import InputError
+from rightbatch.lr_scaling import LR_RULES, find_rule
+from rightbatch.policies import PolicyContext, check_policy, named_policy
 
 _WHO = "BatchSizeCallback"
+# Whatever a run can know of itself, for what a name needs to be a policy at all.
+_ANY_RUN = PolicyContext(dataset_size=2**40, total_steps=2**20, epochs=1)
 _SHARDED = ("FSDPStrategy", "ModelParallelStrategy")
+
+
+def refuse_settings(policy: Any, lr_rule: Any, settings: dict[str, Any]) -> None:
+    """Refuse what no run can follow, where the user writes it.
+
+    Args:
+        policy: Or its name.
+        lr_rule: By its name.
+        settings: Of the callback, by name; None for what was left out.
+
+    Raises:
+        InputError: A name is unknown, or a setting is something else.
+
+    Example:
+        >>> refuse_settings("geodamp", "linear", {"sensing": None})
+    """
+    if isinstance(policy, str):
+        named_policy(policy, initial_batch_size=1, context=_ANY_RUN)
+    else:
+        check_policy(_WHO, policy)
+    if not isinstance(lr_rule, str):
+        raise InputError(
+            f"{_WHO}: `lr_rule` must be the name of a rule, got {lr_rule!r}.",
+            "lr_rule='none' leaves the learning rate alone",
+        )
+    if lr_rule not in ("none", "auto"):
+        word = lr_rule.partition(":")[0].replace("-", "_")
+        _checks.one_of(_WHO, "lr_rule", word, ["none", "auto", *LR_RULES])
+        find_rule(lr_rule)
+    for name, kind in (("sensing", Sensing), ("acting", Acting)):
+        given = settings.get(name)
+        if given is not None and not isinstance(given, kind):
+            raise InputError(
+                f"{_WHO}: `{name}` must be {kind.__name__}(...), got {given!r}.",
+                f"from rightbatch.controller import {kind.__name__}",
+            )
+    for name in ("count", "log"):
+        given = settings.get(name)
+        if given is not None and not callable(given):
+            raise InputError(f"{_WHO}: `{name}` must be a function, got {given!r}.")
+    if settings.get("micro_batch_size") is not None:
+        _checks.positive_integer(_WHO, "micro_batch_size", settings["micro_batch_size"])
 
 
 def refuse_trainer(trainer: Any, module: Any) -> None:
