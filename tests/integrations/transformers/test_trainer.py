@@ -23,7 +23,17 @@ from rightbatch.controller import Acting, Sensing
 from rightbatch.errors import DivergedError, InputError
 from rightbatch.integrations.transformers import BatchSizeCallback
 from rightbatch.integrations.windows import WindowLength
-from rightbatch.policies import AdaDamp, Constant, GeoDamp, NoiseFollowing
+from rightbatch.policies import (
+    AdaDamp,
+    Clip,
+    Constant,
+    GeoDamp,
+    NoiseFollowing,
+    PadaDamp,
+    PolicyContext,
+    named_policy,
+    padadamp_rate,
+)
 
 GROWING = GeoDamp(initial_batch_size=4, delay=1, factor=2)
 
@@ -275,6 +285,55 @@ def test_a_lost_run_is_stopped_unless_nobody_guards_it(tmp_path):
     assert trainer.train().global_step == 48
 
 
+@pytest.mark.parametrize(
+    ("name", "limits", "meant"),
+    [
+        (
+            "geodamp:delay=1,factor=2",
+            {},
+            Clip(GeoDamp(initial_batch_size=4, delay=1, factor=2), low=1, high=90),
+        ),
+        (
+            # Which ends at the largest batch after the epochs that the Trainer has.
+            "padadamp",
+            {"num_train_epochs": 3},
+            Clip(
+                PadaDamp(
+                    initial_batch_size=4,
+                    rate=padadamp_rate(
+                        initial_batch_size=4,
+                        max_batch_size=90,
+                        epochs=3,
+                        dataset_size=90,
+                    ),
+                ),
+                low=1,
+                high=90,
+            ),
+        ),
+        (
+            "seesaw:schedule=cosine",
+            {"max_steps": 30},
+            named_policy(
+                "seesaw:schedule=cosine",
+                initial_batch_size=4,
+                context=PolicyContext(dataset_size=90, total_steps=30),
+            ),
+        ),
+    ],
+)
+def test_a_policy_may_be_named(tmp_path, name, limits, meant):
+    sizes = []
+    for policy in (name, meant):
+        trainer = trainer_of(tmp_path, **limits)
+        follower = followed(trainer, policy)
+        trainer.train()
+        sizes.append(column(follower.records, "batch_size"))
+    assert sizes[0] == sizes[1]
+    assert sizes[0][0] == 4
+    assert max(sizes[0]) > 8
+
+
 # What is refused ----------------------------------------------------------------------
 
 
@@ -367,9 +426,24 @@ def test_what_is_no_trainer_is_refused():
         BatchSizeCallback(object(), GROWING)
 
 
-def test_what_is_no_policy_is_refused(tmp_path):
-    with pytest.raises(InputError, match="BatchSizeCallback"):
-        BatchSizeCallback(trainer_of(tmp_path), "geodamp")
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"policy": 32}, "`policy` must have needs, init and update"),
+        ({"policy": "geodmap"}, "there is no policy 'geodmap'.*geodamp"),
+        ({"policy": "geodamp:rate=2"}, "geodamp has no parameter 'rate'"),
+        ({"lr_rule": None}, "`lr_rule` must be the name of a rule, got None.*none"),
+        ({"lr_rule": "linaer"}, "`lr_rule` cannot be 'linaer'.*linear"),
+        ({"sensing": "examples"}, r"`sensing` must be Sensing\(...\), got 'examples'"),
+        ({"acting": "linear"}, r"`acting` must be Acting\(...\), got 'linear'"),
+        ({"log": "run.csv"}, "`log` must be callable, got 'run.csv'.*CsvLog"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_at_once(tmp_path, given, match):
+    trainer = trainer_of(tmp_path)
+    with pytest.raises(InputError, match=match):
+        BatchSizeCallback(trainer, **({"policy": GROWING} | given))
+    assert "train" not in vars(trainer)
 
 
 @pytest.mark.parametrize("is_added", [True, False])

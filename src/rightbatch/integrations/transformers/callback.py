@@ -10,9 +10,10 @@ from transformers import TrainerCallback
 from rightbatch.controller import Acting, HostedController, Sensing, UpdateRecord
 from rightbatch.errors import InputError
 from rightbatch.integrations.logging import Log, UpdateLog, rows_of
+from rightbatch.integrations.transformers.following import Following
 from rightbatch.integrations.transformers.refusals import refuse
-from rightbatch.integrations.transformers.run import Following, TrainerRun
-from rightbatch.policies import Policy, check_policy
+from rightbatch.integrations.transformers.run import TrainerRun
+from rightbatch.policies import Policy
 
 _WHO = "BatchSizeCallback"
 # Of a Trainer's methods that a callback has wrapped.
@@ -46,7 +47,8 @@ class BatchSizeCallback(TrainerCallback):
     Args:
         trainer: Not accumulating by itself: it trains on one or several replicas, by
             DistributedDataParallel.
-        policy: Decides.
+        policy: A policy, or its name as :func:`rightbatch.policies.named_policy` has
+            it, beginning with a micro-batch on each replica.
         lr_rule: As :class:`rightbatch.BatchSizeController` has it.
         sensing: What is measured. Its `tokens`, where given, says what a micro-batch's
             loss is a mean over, instead of the items of its labels.
@@ -55,8 +57,8 @@ class BatchSizeCallback(TrainerCallback):
         log: Called with numbers and step after each update, on the first replica.
 
     Raises:
-        InputError: Something else says how the Trainer accumulates, or it has such a
-            callback already; or as for the controller.
+        InputError: Something else says how the Trainer accumulates, it has such a
+            callback already, there is no such policy or rule; or as for the controller.
 
     Example:
         >>> import torch
@@ -90,7 +92,7 @@ class BatchSizeCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Any,
-        policy: Policy[Any],
+        policy: Policy[Any] | str,
         *,
         lr_rule: str = "auto",
         sensing: Sensing | None = None,
@@ -103,15 +105,14 @@ class BatchSizeCallback(TrainerCallback):
                 f"{_WHO}: `trainer` must have no other {_WHO}, got one that has.",
                 "close() the other first",
             )
-        check_policy(_WHO, policy)
         self._trainer = trainer
         self._following = Following(
             policy=policy,
             lr_rule=lr_rule,
-            sensing=sensing or Sensing(),
-            acting=acting or Acting(),
+            sensing=Sensing() if sensing is None else sensing,
+            acting=Acting() if acting is None else acting,
+            log=log,
         )
-        self._log = log
         self._updates: UpdateLog | None = None
         self._run: TrainerRun | None = None
         self._controller: HostedController | None = None
@@ -153,8 +154,9 @@ class BatchSizeCallback(TrainerCallback):
         if self._run is not None:
             self._run.start(rest["optimizer"])
             self._controller = self._run.controller
-            if self._log is not None and state.is_world_process_zero:
-                self._updates = UpdateLog(self._log)
+            log = self._following.log
+            if log is not None and state.is_world_process_zero:
+                self._updates = UpdateLog(log)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Count the epoch's micro-batches from nought."""

@@ -3,13 +3,14 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from transformers import ProgressCallback
 
-from rightbatch.controller import Acting, HostedController, Sensing
+from rightbatch.controller import HostedController
 from rightbatch.errors import InputError
+from rightbatch.integrations.transformers.following import Following
 from rightbatch.integrations.transformers.loader import (
     epoch_size,
     length_of,
@@ -19,22 +20,12 @@ from rightbatch.integrations.transformers.losses import TrainerLosses
 from rightbatch.integrations.transformers.micro_batches import MicroBatches
 from rightbatch.integrations.transformers.position import Position, UpdatesPerEpoch
 from rightbatch.integrations.windows import WindowLength
-from rightbatch.policies import Observation, Policy, ask
+from rightbatch.policies import Observation, Policy, PolicyContext, ask
 from rightbatch.sampler import CountedStream
 
 _WHO = "BatchSizeCallback"
 # Of what is saved with the state of the Trainer.
 _KEY = "rightbatch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Following:
-    """What the callback was given: a policy, and how it is followed."""
-
-    policy: Policy[Any]
-    lr_rule: str
-    sensing: Sensing
-    acting: Acting
 
 
 class TrainerRun:
@@ -50,7 +41,7 @@ class TrainerRun:
     def __init__(
         self, trainer: Any, following: Following, loader: Any, end: int | None
     ) -> None:
-        self._trainer, self._following = trainer, following
+        self._trainer = trainer
         replicas = int(trainer.args.world_size)
         length = length_of(loader)
         micro = micro_batch_size(loader, trainer.args, replicas)
@@ -63,6 +54,7 @@ class TrainerRun:
             num_replicas=replicas,
             device=device,
         )
+        self._following = following.in_a_run(self._stream.granule, self._context())
         self.position = Position(length, end)
         self._losses = TrainerLosses(trainer)
         self._update: MicroBatches | None = None
@@ -143,7 +135,7 @@ class TrainerRun:
         self.controller = HostedController(
             trainer.model_wrapped,
             getattr(optimizer, "optimizer", optimizer),
-            given.policy,
+            self._policy,
             self._stream,
             lr_rule=given.lr_rule,
             sensing=sensing,
@@ -268,6 +260,23 @@ class TrainerRun:
 
     # ----------------------------------------------------------------------------------
 
+    def _context(self) -> PolicyContext:
+        """Return what is known of the run, for a policy that is only named."""
+        args, stream = self._trainer.args, self._stream
+        updates, epochs = int(args.max_steps), float(args.num_train_epochs)
+        return PolicyContext(
+            dataset_size=stream.dataset_size,
+            num_replicas=stream.num_replicas,
+            total_steps=updates if updates > 0 else None,
+            epochs=epochs if updates <= 0 < epochs else None,
+        )
+
+    @property
+    def _policy(self) -> Policy[Any]:
+        policy = self._following.policy
+        assert not isinstance(policy, str), "a name stands for a policy in a run"
+        return policy
+
     def _opened(self) -> MicroBatches:
         assert self._update is not None, "on_train_begin comes before any update"
         return self._update
@@ -292,7 +301,7 @@ class TrainerRun:
 
     def _first_batch_size(self) -> int:
         """Return the batch size that is served first, as far as nothing is measured."""
-        policy, stream = self._following.policy, self._stream
+        policy, stream = self._policy, self._stream
         known = {"epoch": 0.0, "dataset_size": stream.dataset_size, "seconds": 0.0}
         seen = Observation(
             step=0,
