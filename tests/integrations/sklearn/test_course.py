@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from integrations.example_estimators import (
     Items,
     blobs,
@@ -87,6 +88,21 @@ def test_after_ctrl_c_the_weights_so_far_are_kept():
     other = classifier(policy="constant", initial_batch_size=8)
     other.set_params(max_epochs=1).fit(x[:0:-1], y[:0:-1])
     assert made.partial_fit(x, y).status_ == "finished"
+
+
+def test_ctrl_c_before_the_first_update_waits_for_what_torch_imports():
+    made = []
+
+    def pressed(parameters, lr):
+        signal.raise_signal(signal.SIGINT)
+        made.append(torch.optim.SGD(parameters, lr=lr))
+        return made[0]
+
+    estimator = classifier(optimizer=pressed)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(*blobs())
+    assert made
+    assert not hasattr(estimator, "module_")
 
 
 def test_a_lost_fit_names_the_learning_rate():

@@ -90,6 +90,22 @@ def test_parameters_go_to_the_class_and_to_the_function():
     assert not np.array_equal(weights_of(one), weights_of(classifier().fit(x, y)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_class_weights_are_of_whatever_precision(dtype, kind):
+    x, y = blobs()
+    weight = torch.tensor([1.0, 2.0, 0.5], dtype=kind)
+    given = [
+        {"criterion": nn.CrossEntropyLoss(weight=weight)},
+        {"criterion": functional.cross_entropy, "criterion__weight": weight},
+    ]
+    one, other = (
+        classifier(dtype=dtype, max_epochs=2, **settings).fit(x, y)
+        for settings in given
+    )
+    assert np.array_equal(weights_of(one), weights_of(other))
+
+
 # What outputs mean --------------------------------------------------------------------
 
 
@@ -150,6 +166,11 @@ def one_by_one(outputs, targets):
             {"criterion": nn.MSELoss, "criterion__power": 3},
             "MSELoss cannot be made with criterion__power",
         ),
+        (
+            {"criterion": nn.HuberLoss, "criterion__deltaa": 3},
+            "did you mean delta",
+        ),
+        ({"criterion": lambda o, t: 3.0}, "must return a tensor, got float"),
         (
             {"criterion": one_by_one, "criterion__power": 3},
             "one_by_one takes no parameter 'power'",

@@ -105,6 +105,20 @@ def test_an_unknown_parameter_is_refused_by_name(name, match):
         ({"optimizer": 3}, "optimizer: must be a class of torch.optim or its name"),
         ({"optimizer__lr": 1.0}, "the learning rate must be given as `lr`"),
         ({"optimizer__momenta": 1}, "cannot be made with optimizer__momenta"),
+        ({"module": Net, "module__hiden": 1}, "did you mean hidden"),
+        ({"module__hiden": 1}, "did you mean hidden"),
+        ({"optimizer": "sgd", "optimizer__momentm": 1}, "did you mean momentum"),
+        ({"optimizer__betas": "x"}, "cannot be made with optimizer__betas"),
+        ({"optimizer": "lbfgs"}, "LBFGS asks for the loss again within a step"),
+        ({"optimizer": torch.optim.SparseAdam}, "SparseAdam takes sparse gradients"),
+        ({"optimizer": "muon"}, "Muon only supports 2D parameters"),
+        ({"optimizer": lambda p, lr: 3}, "must return a torch optimizer, got int"),
+        ({"policy": 5}, "`policy` must have needs, init and update, got 5"),
+        ({"policy": Constant}, "must be a policy, got the class Constant"),
+        ({"lr_rule": None}, "`lr_rule` must be a text, got None"),
+        ({"log": 3}, "`log` must be callable, got 3"),
+        ({"workers": 3}, "`workers` must be Workers, got 3"),
+        ({"device": "cudaa"}, "`device` cannot be 'cudaa'"),
         ({"lr": 0}, "optimizer: `lr` must be positive, got 0"),
         ({"policy": "geo-damp:speed=3"}, "geodamp has no parameter 'speed'"),
         ({"policy": "inner-product-test"}, "needs `inner_product_variance`"),
@@ -133,6 +147,17 @@ def test_what_cannot_be_made_is_refused_in_fit(settings, match):
         made.fit(*blobs())
 
 
+def test_an_error_of_a_module_s_own_shows_itself():
+    class Broken(Net):
+        def __init__(self):
+            super().__init__()
+            len(3)
+
+    with pytest.raises(TypeError, match=r"has no len\(\)") as caught:
+        classifier(module=Broken).fit(*blobs())
+    assert not isinstance(caught.value, InputError)
+
+
 def test_a_module_that_returns_no_tensor_is_refused():
     class Pair(Net):
         def forward(self, x):
@@ -147,3 +172,31 @@ def test_a_network_of_the_estimator_s_own_takes_its_sizes_from_the_data():
     x, y = line(outputs=2)
     module = regressor(max_epochs=1).fit(x, y).module_
     assert (module[1].in_features, module[3].out_features) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"optimizer": "rmsprop"},
+        {"optimizer__momentum": 0.0, "optimizer__dampening": 0.5},
+        {"criterion": nn.MultiMarginLoss},
+        {"dtype": "float64"},
+        {"lr": 5.0, "lr_rule": "linear"},
+    ],
+)
+def test_what_a_fit_began_with_is_settled_until_the_next_begins(later):
+    x, y = blobs()
+    settings = {"optimizer": "sgd", "optimizer__momentum": 0.9}
+    one, other = (classifier(**settings).fit(x, y) for _ in range(2))
+    other.set_params(**later)
+    assert np.array_equal(other.predict_proba(x), one.predict_proba(x))
+    one.partial_fit(x, y)
+    other.partial_fit(x, y)
+    assert np.array_equal(other.predict_proba(x), one.predict_proba(x))
+    assert not np.array_equal(other.fit(x, y).predict_proba(x), one.predict_proba(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.dtype("float64"), torch.float64])
+def test_a_type_of_numbers_may_be_given_as_numpy_or_torch_have_it(dtype):
+    fitted = classifier(dtype=dtype, max_epochs=1).fit(*blobs())
+    assert fitted.predict_proba(blobs()[0]).dtype == np.float64

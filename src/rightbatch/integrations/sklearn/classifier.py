@@ -87,9 +87,9 @@ class AdaptiveClassifier(ClassifierMixin, AdaptiveEstimator):
             Shape (n, classes), in the order of `classes_`.
         """
         outputs = self._outputs(X)
-        targets = self._learnt().targets
-        assert isinstance(targets, Labels)
-        return targets.probabilities(outputs, self.criterion)
+        learnt = self._learnt()
+        assert isinstance(learnt.targets, Labels)
+        return learnt.targets.probabilities(outputs, learnt.settled.criterion)
 
     def _check_classes(self, classes: Any) -> None:
         """Refuse labels that are missing or new.
@@ -125,7 +125,9 @@ class AdaptiveClassifier(ClassifierMixin, AdaptiveEstimator):
         return float(super().score(X, y, sample_weight))
 
     def _arrays(self, x: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
-        x, y = validate_data(self, x, y, reset=reset, dtype=self.dtype, allow_nd=True)
+        x, y = validate_data(
+            self, x, y, reset=reset, dtype=self._numpy_dtype(reset), allow_nd=True
+        )
         check_classification_targets(y)
         return x, y
 

@@ -23,6 +23,27 @@ from rightbatch.training.interrupt import patient_interrupt
 Status = Literal["finished", "stopped", "interrupted"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Settled:
+    """Parameters that training goes on with as they were when it began.
+
+    Args:
+        criterion: As the estimator was given it.
+        optimizer: Its class, name or function.
+        optimizer_parameters: Those written ``optimizer__x``.
+        lr: Learning rate.
+        lr_rule: How it follows the batch.
+        dtype: Of module and inputs.
+    """
+
+    criterion: Any
+    optimizer: Any
+    optimizer_parameters: dict[str, Any]
+    lr: float
+    lr_rule: str
+    dtype: torch.dtype
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Trained:
     """What an estimator has learnt, and what training goes on from.
@@ -32,6 +53,7 @@ class Trained:
         targets: What it predicts.
         loss: Of a batch.
         policy: Followed throughout.
+        settled: What else it began with.
         seed: Of the order of examples and all that is drawn.
         optimizer: Its state; None before the first update.
         controller: The controller's state; None before the first update.
@@ -45,6 +67,7 @@ class Trained:
     targets: Targets
     loss: ExampleLoss
     policy: Policy[Any]
+    settled: Settled
     seed: int
     optimizer: dict[str, Any] | None = None
     controller: dict[str, Any] | None = None
@@ -60,6 +83,7 @@ class Trained:
             targets=self.targets,
             loss=self.loss,
             policy=self.policy,
+            settled=self.settled,
             seed=self.seed,
             optimizer=copy.deepcopy(self.optimizer),
             controller=copy.deepcopy(self.controller),

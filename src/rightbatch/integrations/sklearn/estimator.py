@@ -15,11 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from rightbatch import _checks
 from rightbatch.controller import UpdateRecord
 from rightbatch.controller.mean_loss import evaluating
 from rightbatch.errors import DivergedError, InputError
-from rightbatch.integrations.sklearn.course import Trained, own_generators
+from rightbatch.integrations.sklearn.course import Settled, Trained, own_generators
 from rightbatch.integrations.sklearn.examples import (
     Examples,
     inputs_of,
@@ -33,8 +32,9 @@ from rightbatch.integrations.sklearn.losses import (
     ExampleLoss,
     as_outputs,
     criterion_of,
+    placed,
 )
-from rightbatch.integrations.sklearn.making import module_of, policy_of
+from rightbatch.integrations.sklearn.making import dtype_of, module_of, policy_of
 from rightbatch.integrations.sklearn.parameters import PassedOn
 from rightbatch.integrations.sklearn.targets import Targets
 from rightbatch.integrations.sklearn.training import Training
@@ -42,7 +42,6 @@ from rightbatch.policies import PolicyContext
 from rightbatch.sampler.nesting import moved
 
 DEFAULT_POLICY = "noise-following"
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _SHARED = ("client", "log")
 
 
@@ -80,7 +79,8 @@ class AdaptiveEstimator(PassedOn):
         warm_start: ``fit`` goes on from the last one.
         verbose: Print a line after each epoch.
         device: Where the module is trained.
-        dtype: "float32" or "float64": of the module, and of floating inputs.
+        dtype: "float32" or "float64", or numpy's or torch's of that name: of the
+            module, and of floating inputs.
         log: Called with numbers of each update and its step, as in
             :mod:`rightbatch.integrations.logging`.
         client: A ``dask.distributed.Client`` whose workers compute the gradients.
@@ -113,7 +113,7 @@ class AdaptiveEstimator(PassedOn):
         warm_start: bool = False,
         verbose: bool = False,
         device: Any = "cpu",
-        dtype: str = "float32",
+        dtype: Any = "float32",
         log: Callable[[dict[str, float], int], Any] | None = None,
         client: Any = None,
         workers: Any = None,
@@ -230,7 +230,6 @@ class AdaptiveEstimator(PassedOn):
             owner=self,
             examples=examples,
             seed=seed,
-            dtype=self._dtype,
             score=self._validation_score,
             part=part,
         )
@@ -242,7 +241,7 @@ class AdaptiveEstimator(PassedOn):
         outputs = outputs_of(trained.module, held_out)
         if not bool(outputs.isfinite().all()):
             raise DivergedError("the outputs for what is held out are not finite")
-        predicted = trained.targets.predicted(outputs, self.criterion)
+        predicted = trained.targets.predicted(outputs, trained.settled.criterion)
         return trained.targets.score(held_out.targets, predicted, held_out.weights)
 
     def _train(self, training: Training, trained: Trained) -> None:
@@ -250,7 +249,8 @@ class AdaptiveEstimator(PassedOn):
             training.run(trained)
         except DivergedError as error:
             raise DivergedError(
-                f"{type(self).__name__}: the loss is lost with `lr` {self.lr:g}: "
+                f"{type(self).__name__}: the loss is lost with `lr` "
+                f"{trained.settled.lr:g}: "
                 f"{error}",
                 "take a smaller lr; scale inputs, and the targets of a regression",
             ) from error
@@ -274,8 +274,7 @@ class AdaptiveEstimator(PassedOn):
         loss = criterion_of(
             self.criterion, self.passed_on("criterion__"), targets.default_loss
         )
-        if isinstance(loss, nn.Module):
-            loss = loss.to(training.device)
+        dtype = dtype_of(self.dtype)
         context = PolicyContext(
             dataset_size=None if training.part else len(training.split[0]),
             epochs=None if training.part else training.max_epochs,
@@ -287,29 +286,42 @@ class AdaptiveEstimator(PassedOn):
             context,
         )
         return Trained(
-            module=module.to(training.device, self._dtype),
+            module=module.to(training.device, dtype),
             targets=targets,
-            loss=ExampleLoss(criterion=loss, num_classes=targets.num_classes),
+            loss=ExampleLoss(
+                criterion=placed(loss, training.device, dtype),
+                num_classes=targets.num_classes,
+            ),
             policy=policy,
+            settled=Settled(
+                criterion=self.criterion,
+                optimizer=self.optimizer,
+                optimizer_parameters=self.passed_on("optimizer__"),
+                lr=self.lr,
+                lr_rule=self.lr_rule,
+                dtype=dtype,
+            ),
             seed=training.seed,
         )
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        who = type(self).__name__
-        return _DTYPES[_checks.one_of(who, "dtype", self.dtype, list(_DTYPES))]
+    def _dtype(self, reset: bool) -> torch.dtype:
+        """Return the type of floating numbers: that of a fit which goes on."""
+        return dtype_of(self.dtype) if reset else self._trained.settled.dtype
+
+    def _numpy_dtype(self, reset: bool) -> str:
+        return str(self._dtype(reset)).removeprefix("torch.")
 
     def _examples(self, x: Any, y: Any, sample_weight: Any, *, reset: bool) -> Examples:
         if not is_dataset(x):
             x, y = self._arrays(x, y, reset=reset)
-            return of_arrays(x, y, sample_weight, self._dtype)
+            return of_arrays(x, y, sample_weight, self._dtype(reset))
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise InputError(
                     f"fit: `{name}` goes with arrays, not with a data set.",
                     "its items are (x, y) or (x, y, weight)",
                 )
-        examples = of_dataset(x, self._dtype)
+        examples = of_dataset(x, self._dtype(reset))
         if not reset:
             self._check_width(examples)
         else:
@@ -339,18 +351,20 @@ class AdaptiveEstimator(PassedOn):
         """Return the module's outputs for inputs, on the CPU."""
         check_is_fitted(self)
         if is_dataset(x):
-            examples = inputs_of(x, self._dtype)
+            examples = inputs_of(x, self._dtype(reset=False))
             self._check_width(examples)
         else:
             array: Any = validate_data(
                 self,
                 x,
                 reset=False,
-                dtype=self.dtype,
+                dtype=self._numpy_dtype(reset=False),
                 ensure_all_finite=True,
                 allow_nd=True,
             )
-            examples = of_arrays(array, np.zeros(len(array)), None, self._dtype)
+            examples = of_arrays(
+                array, np.zeros(len(array)), None, self._dtype(reset=False)
+            )
         return outputs_of(self.module_, examples)
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -363,7 +377,8 @@ class AdaptiveEstimator(PassedOn):
             Labels or numbers, shape (n, ...) as y had.
         """
         outputs = self._outputs(X)
-        return self._trained.targets.predicted(outputs, self.criterion)
+        learnt = self._trained
+        return learnt.targets.predicted(outputs, learnt.settled.criterion)
 
     def _with_targets(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Return targets and weights: those of the data set where none are given."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rightbatch.errors import InputError
+from rightbatch.integrations.sklearn.parameters import check_fitting
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -181,14 +182,33 @@ def criterion_of(
         _check_taken(who, made, parameters)
         function: Any = made
         return partial(function, **settings) if settings else function
-    try:
-        return made(**settings)
-    except TypeError as error:
-        raise InputError(
-            f"{who}: {made.__name__} cannot be made with "
-            f"{', '.join(f'criterion__{name}' for name in parameters) or 'nothing'}: "
-            f"{error}."
-        ) from error
+    check_fitting(who, made, (), settings)
+    return made(**settings)
+
+
+def placed(criterion: Criterion, device: torch.device, dtype: torch.dtype) -> Criterion:
+    """Return a criterion whose class weights are where the outputs are, and as exact.
+
+    Args:
+        criterion: From :func:`criterion_of`.
+        device: Of the outputs.
+        dtype: Of the outputs.
+    """
+    if isinstance(criterion, nn.Module):
+        return criterion.to(device, dtype)
+    if not isinstance(criterion, partial):
+        return criterion
+    function: Any = criterion
+    return partial(
+        function.func,
+        *function.args,
+        **{
+            name: value.to(device, dtype)
+            if isinstance(value, Tensor) and value.is_floating_point()
+            else value
+            for name, value in function.keywords.items()
+        },
+    )
 
 
 def as_outputs(given: Any) -> Tensor:
@@ -290,7 +310,12 @@ def _is_any(criterion: Any, kinds: tuple[Any, ...]) -> bool:
     return isinstance(made, classes) or made in kinds
 
 
-def _flat(losses: Tensor) -> Tensor:
+def _flat(losses: Any) -> Tensor:
+    if not isinstance(losses, Tensor):
+        raise InputError(
+            f"criterion: it must return a tensor, got {type(losses).__name__}.",
+            "the loss of each example, or their mean",
+        )
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from rightbatch import _checks
 from rightbatch.errors import InputError
+from rightbatch.integrations.sklearn.parameters import check_fitting
 from rightbatch.policies import (
     Clip,
     Observation,
@@ -24,6 +25,35 @@ _OPTIMIZERS = {
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer
 }
+
+
+_UNFIT: dict[type[Optimizer], str] = {
+    torch.optim.LBFGS: "asks for the loss again within a step, of other weights",
+    torch.optim.SparseAdam: "takes sparse gradients alone",
+}
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def dtype_of(given: Any) -> torch.dtype:
+    """Return torch's type of floating numbers.
+
+    Args:
+        given: Its name, or torch's or numpy's type of that name.
+
+    Raises:
+        InputError: It is neither single nor double precision.
+
+    Example:
+        >>> dtype_of("float64"), dtype_of(torch.float32)
+        (torch.float64, torch.float32)
+    """
+    if isinstance(given, torch.dtype):
+        name = str(given).removeprefix("torch.")
+    elif isinstance(given, type):
+        name = given.__name__
+    else:
+        name = str(given)
+    return _DTYPES[_checks.one_of("estimator", "dtype", name, list(_DTYPES))]
 
 
 class OneHiddenLayer(nn.Sequential):
@@ -86,7 +116,9 @@ def module_of(
         )
     else:
         sizes = (num_inputs, num_outputs) if given is None else ()
-        made = _called(given or OneHiddenLayer, sizes, parameters)
+        make: Any = given or OneHiddenLayer
+        check_fitting(who, make, sizes, parameters)
+        made = make(*sizes, **parameters)
     if not isinstance(made, nn.Module):
         raise InputError(
             f"{who}: the function must return an nn.Module, got {type(made).__name__}."
@@ -94,18 +126,6 @@ def module_of(
     if not any(parameter.requires_grad for parameter in made.parameters()):
         raise InputError(f"{who}: {type(made).__name__} has nothing to train.")
     return made
-
-
-def _called(make: Any, sizes: tuple[int, ...], parameters: Mapping[str, Any]) -> Any:
-    try:
-        return make(*sizes, **parameters)
-    except TypeError as error:
-        given = ", ".join(f"module__{name}" for name in parameters) or "nothing"
-        raise InputError(
-            f"module: {getattr(make, '__name__', 'the function')} cannot be made with "
-            f"{given}: {error}.",
-            "sizes of inputs and outputs are yours to give",
-        ) from error
 
 
 def optimizer_of(
@@ -135,12 +155,21 @@ def optimizer_of(
         raise InputError(
             f"{who}: must be a class of torch.optim or its name, got {given!r}."
         )
+    check_fitting(who, make, ([],), {"lr": rate, **parameters})
     trained = [one for one in module.parameters() if one.requires_grad]
     try:
         made: Any = make(trained, lr=rate, **parameters)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         called = ", ".join(f"optimizer__{name}" for name in parameters) or "lr"
         raise InputError(f"{who}: cannot be made with {called}: {error}.") from error
+    if not isinstance(made, Optimizer):
+        raise InputError(
+            f"{who}: the function must return a torch optimizer, got "
+            f"{type(made).__name__}."
+        )
+    for kind, reason in _UNFIT.items():
+        if isinstance(made, kind):
+            raise InputError(f"{who}: {kind.__name__} {reason}.", "adam, for one")
     return made
 
 

@@ -1,5 +1,6 @@
 """Parameters of an estimator that go to what it is made of: ``module__hidden``."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -67,3 +68,37 @@ class PassedOn(BaseEstimator):
 
 def _is_passed_on(name: str) -> bool:
     return any(name.startswith(one) and name != one for one in PREFIXES)
+
+
+def check_fitting(
+    who: str, make: Any, given: tuple[Any, ...], parameters: Mapping[str, Any]
+) -> None:
+    """Find parameters that do not go with what they are passed on to.
+
+    It is not called: what goes wrong inside of it is its own affair.
+
+    Args:
+        who: The prefix.
+        make: A class or a function.
+        given: What it is called with beside them.
+        parameters: By name.
+
+    Raises:
+        InputError: They do not.
+    """
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # some that are written in C do not say
+        return
+    try:
+        signature.bind(*given, **parameters)
+    except TypeError as error:
+        known = list(signature.parameters)
+        unknown = [name for name in parameters if name not in known]
+        # What the estimator adds of itself is no concern of whoever reads this.
+        own = [f"{who}__{n}" for n in parameters if n not in ("lr", "reduction")]
+        raise InputError(
+            f"{who}: {getattr(make, '__name__', 'the function')} cannot be made with "
+            f"{', '.join(own) or 'nothing'}: {error}.",
+            _checks.did_you_mean(unknown[0], known) if unknown else "",
+        ) from error

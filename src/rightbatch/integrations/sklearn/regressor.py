@@ -84,7 +84,7 @@ class AdaptiveRegressor(RegressorMixin, AdaptiveEstimator):
             x,
             y,
             reset=reset,
-            dtype=self.dtype,
+            dtype=self._numpy_dtype(reset),
             allow_nd=True,
             multi_output=True,
             y_numeric=True,

@@ -33,6 +33,7 @@ from rightbatch.integrations.sklearn.gradient_source import (
     tail_of,
 )
 from rightbatch.integrations.sklearn.making import first_wish, optimizer_of
+from rightbatch.training.interrupt import patient_interrupt
 
 # A policy that looks at the loss looks at so many examples at most.
 _EVALUATED = 4096
@@ -46,7 +47,6 @@ class Training:
         owner: The estimator, whose parameters say how.
         examples: All that it was given.
         seed: Of split, order and random layers.
-        dtype: Of floating numbers.
         score: ``score(trained, examples)``, for early stopping.
         part: A single pass, without looking at its gain.
     """
@@ -54,14 +54,47 @@ class Training:
     owner: Any
     examples: Examples
     seed: int
-    dtype: torch.dtype
     score: Callable[[Trained, Examples], float]
     part: bool
 
     @property
     def device(self) -> torch.device:
-        """Where the module is trained."""
-        return torch.device(self.owner.device)
+        """Where the module is trained.
+
+        Raises:
+            InputError: There is no such place.
+        """
+        given, who = self.owner.device, type(self.owner).__name__
+        try:
+            return torch.device(given)
+        except (RuntimeError, TypeError) as error:
+            raise InputError(
+                f"{who}: `device` cannot be {given!r}.", "cpu or cuda"
+            ) from error
+
+    def check(self) -> None:
+        """Find parameters of the owner that would be met too late.
+
+        Raises:
+            InputError: One cannot be.
+        """
+        owner, who = self.owner, type(self.owner).__name__
+        if not isinstance(owner.lr_rule, str):
+            raise InputError(
+                f"{who}: `lr_rule` must be a text, got {owner.lr_rule!r}.", "none, auto"
+            )
+        if owner.log is not None and not callable(owner.log):
+            raise InputError(
+                f"{who}: `log` must be callable, got {owner.log!r}.", "log(dict, step)"
+            )
+        if owner.workers is None:
+            return
+        dask = import_module("rightbatch.integrations.dask")
+        if not isinstance(owner.workers, dask.Workers):
+            raise InputError(
+                f"{who}: `workers` must be Workers, got {owner.workers!r}.",
+                "from rightbatch.integrations.dask import Workers",
+            )
 
     @cached_property
     def split(self) -> tuple[Examples, Examples | None]:
@@ -148,8 +181,9 @@ class Training:
             trained: Is changed.
         """
         learnt_from = self.split[0]
+        self.check()
         targets = trained.targets.encoded(learnt_from.targets)
-        dataset = learnt_from.dataset(targets, self.dtype)
+        dataset = learnt_from.dataset(targets, trained.settled.dtype)
         source = self._source(trained, dataset)
         try:
             self._course(trained, source, dataset)
@@ -159,10 +193,15 @@ class Training:
     def _course(
         self, trained: Trained, source: GradientSource, dataset: Dataset[Any]
     ) -> None:
-        owner, module = self.owner, trained.module
-        optimizer = optimizer_of(
-            owner.optimizer, module, owner.lr, owner.passed_on("optimizer__")
-        )
+        owner, module, settled = self.owner, trained.module, trained.settled
+        # The first optimizer of a process has torch import a good part of itself: half
+        # of that cannot be gone on with.
+        with patient_interrupt() as interrupted:
+            optimizer = optimizer_of(
+                settled.optimizer, module, settled.lr, settled.optimizer_parameters
+            )
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         if trained.optimizer is not None:
             optimizer.load_state_dict(trained.optimizer)
         stream = source.stream()
@@ -171,7 +210,7 @@ class Training:
             optimizer,
             trained.policy,
             stream,
-            lr_rule=owner.lr_rule,
+            lr_rule=settled.lr_rule,
             sensing=self._sensing(trained, dataset),
             # A fit that is lost ends with an error, and nothing is put back.
             acting=Acting(guard=Guard(keep_every=None)),
@@ -191,11 +230,7 @@ class Training:
         trained.optimizer = optimizer.state_dict()
 
     def _source(self, trained: Trained, dataset: Dataset[Any]) -> GradientSource:
-        """Return where gradients come from.
-
-        Raises:
-            InputError: The workers are not told as they are to be.
-        """
+        """Return where gradients come from."""
         owner = self.owner
         given: dict[str, Any] = {
             "module": trained.module,
@@ -210,11 +245,6 @@ class Training:
             return LocalGradients(**given, **how, device=self.device)
         dask = import_module("rightbatch.integrations.dask")
         workers = dask.Workers() if owner.workers is None else owner.workers
-        if not isinstance(workers, dask.Workers):
-            raise InputError(
-                f"{type(owner).__name__}: `workers` must be Workers, got {workers!r}.",
-                "from rightbatch.integrations.dask import Workers",
-            )
         weigh = None if self.split[0].weights is None else total_weight
         work = dask.Work(**given, weigh=weigh)
         return dask.DaskGradients(owner.client, workers, work, **how)
