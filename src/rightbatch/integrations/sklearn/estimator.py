@@ -63,11 +63,11 @@ class AdaptiveEstimator(PassedOn):
         noise: Where the gradient noise is read, for policies and rules that look at it;
             see :class:`Sensing`. Workers of a client send no gradients of single
             examples: with one it is "units" or "off".
-        initial_batch_size: Examples of the first update, for a policy that is a text,
-            and of the least forward pass; the whole data where there are fewer.
+        initial_batch_size: Examples of the first update, for a policy that is a text;
+            the whole data where there are fewer.
         max_batch_size: Examples of an update at most; all of the data when None.
         micro_batch_size: Examples of the least forward pass: batches are multiples of
-            it. `initial_batch_size` when None.
+            it. When None, what the policy begins with: `initial_batch_size` for a text.
         max_epochs: Passes over the data at most.
         tol: An epoch that improves the loss, or the validation score, by less is none;
             None to train for `max_epochs` always.
