@@ -47,8 +47,9 @@ _CURES = {
     "dataset": "open files and connections when an item is asked for, not before",
     "module": "keep locks, files and generators out of module and loss",
 }
-# A larger model goes to a worker itself instead of through the scheduler.
-_SMALL_BYTES = 2**18
+# A larger model goes to a worker itself. What goes with a task is kept in Dask's logs
+# of messages, here and in the scheduler, a thousand of each.
+_SMALL_BYTES = 2**13
 
 
 class Share(NamedTuple):
@@ -156,7 +157,7 @@ class DaskGradients:
             TensorDataset(*columns),
             self._micro_batch_size,
             seed=self._seed,
-            tail=tail_of(self._module),
+            tail=tail_of(self._module, len(numbers), self._micro_batch_size),
             loading=Loading(join="any", rank=0, num_replicas=1),
             parts=self._workers.for_batch,
             # Batch normalization cannot train on one example.
