@@ -54,11 +54,10 @@ def images() -> TensorDataset:
 
 
 def cases() -> list[Case]:
-    mlp, small, large = digits.mlp(), mnist.lenet_small(), mnist.lenet_large()
+    mlp, small = digits.mlp(), mnist.lenet_small()
     return [
         Case("digits MLP", mlp.model, mlp.train, 128),
         Case("LeNet small", small.model, images(), 512),
-        Case("LeNet large", large.model, images(), 1024),
     ]
 
 

@@ -1,4 +1,4 @@
-"""One cluster of two worker processes for all tests of this folder."""
+"""A cluster of two worker processes for the tests of a file."""
 
 import logging
 
@@ -8,7 +8,7 @@ import pytest
 distributed = pytest.importorskip("distributed")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     # A worker that was killed comes back when it comes, on a busy machine too.
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}):
@@ -22,7 +22,7 @@ def cluster():
             yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(cluster):
     with distributed.Client(cluster, set_as_default=False) as client:
         yield client
