@@ -347,7 +347,6 @@ def test_batch_normalization_never_has_one_example(threads):
 def test_running_averages_weigh_parts_by_their_examples(threads):
     model = net(extra=[nn.BatchNorm1d(32)])
     workers = Workers(grads_per_worker=12, maximum=2, follow="none")
-    source = on_cluster(threads, model, data(13), workers=workers)
     source = DaskGradients(
         threads,
         workers,

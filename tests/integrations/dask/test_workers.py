@@ -217,8 +217,8 @@ def test_a_loss_that_kills_its_workers_ends_the_run(client, monkeypatch):
 
 def test_a_scheduler_that_is_gone_is_said_so(threads):
     said = reason_lost(SimpleNamespace(status="closed"), 5, "no answer")
-    assert "the scheduler is gone (no answer)" in said
-    assert "workers died 5 times" in reason_lost(threads, 5, "no answer")
+    assert "the scheduler is gone (no answer)" in said[0]
+    assert "workers died 5 times" in reason_lost(threads, 5, "no answer")[0]
 
 
 def _until(holds, seconds=20):

@@ -227,7 +227,7 @@ class DaskGradients:
                     raise
                 reason = str(error).strip().partition("\n")[0]
             self._held = None
-        raise ReplicaError(reason_lost(self._client, _TRIES, reason))
+        raise ReplicaError(*reason_lost(self._client, _TRIES, reason))
 
     def _asked(
         self, state: ModuleState, parts: Sequence[Sequence[PassTask]]

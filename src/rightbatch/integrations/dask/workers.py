@@ -267,8 +267,8 @@ def check_client(client: Any) -> None:
         )
 
 
-def reason_lost(client: Any, tries: int, reason: str) -> str:
-    """Return why a run cannot go on.
+def reason_lost(client: Any, tries: int, reason: str) -> tuple[str, str]:
+    """Return why a run cannot go on, and the way out.
 
     Args:
         client: Its client.
@@ -276,11 +276,11 @@ def reason_lost(client: Any, tries: int, reason: str) -> str:
         reason: What went wrong with the last try.
     """
     if client.status != "running":
-        return (
-            f"{WHO}: the scheduler is gone ({reason}); what was trained is in the "
-            "module. (go on with a new client)"
+        said = (
+            f"{WHO}: the scheduler is gone ({reason}); the module is as it was trained."
         )
+        return said, "go on with a new client"
     return (
-        f"{WHO}: workers died {tries} times in one update ({reason}). (have they "
-        "enough memory? their logs say)"
+        f"{WHO}: workers died {tries} times in one update ({reason}).",
+        "have they enough memory? their logs say",
     )
