@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +25,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from rightbatch._checks import did_you_mean, finite, one_of, positive_array
+from rightbatch._checks import (
+    did_you_mean,
+    finite,
+    one_of,
+    positive_array,
+    positive_integer,
+)
 from rightbatch.errors import (
     DataMissingError,
     RightbatchError,
@@ -35,6 +41,9 @@ from rightbatch.errors import (
 
 ENTRY_POINT_GROUP = "rightbatch.workloads"
 DATA_VARIABLE = "RIGHTBATCH_DATA"
+# Lies beside files that were generated in a data set's format, and says so.
+STAND_IN_FILE = "STAND-IN.txt"
+STAND_IN_MARK = "(stand-in)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +59,11 @@ class Target:
         crossing: ``"smoothed"``: where the smoothed curve crosses the value;
             ``"first"``: the first update at or past it, which comes earlier the
             noisier the curve is.
+        every: For ``"first"``: updates from check to check.
 
     Raises:
-        InputError: A field is not one of its choices, or `value` is not finite.
+        InputError: A field is not one of its choices, `value` is not finite, or
+            `every` is no whole number above 0.
 
     Example:
         >>> Target(value=0.15).is_met_by(0.14)
@@ -64,9 +75,11 @@ class Target:
     direction: Literal["min", "max"] = "min"
     on: Literal["train_subset", "held_out"] = "train_subset"
     crossing: Literal["smoothed", "first"] = "smoothed"
+    every: int = 1
 
     def __post_init__(self) -> None:
         finite("Target", "value", self.value)
+        positive_integer("Target", "every", self.every)
         one_of("Target", "direction", self.direction, ("min", "max"))
         one_of("Target", "on", self.on, ("train_subset", "held_out"))
         one_of("Target", "crossing", self.crossing, ("smoothed", "first"))
@@ -91,6 +104,8 @@ class Workload:
             for the same seed.
         train: The examples to train on; map-style.
         evaluate_on: The examples the target is a mean over; map-style.
+        held_out: Examples that are not trained on, where `evaluate_on` is a part of
+            those that are; map-style.
         loss: ``loss(model, batch)`` returns the loss of each example, shape (B,).
         optimizer: ``optimizer(parameters, lr)`` returns a torch optimizer.
         target: What training is for.
@@ -101,8 +116,13 @@ class Workload:
         example_count: ``example_count(item)`` returns how many examples an item
             counts for, where that is not one (a sentence's target words).
         metrics: Further metrics, as ``loss``: a value per example.
+        corpus_metrics: Metrics that are no mean over examples (a BLEU score):
+            ``metric(model, dataset)`` returns one number for a whole set.
         data_set: Folder under which the files are looked for.
         data_files: Names of the files; none when the data is bundled.
+        other_data_files: Sets of files that do as well, in the order they are taken.
+        published_parameters: How many parameters its source says the model has, where
+            it says so; with a head of another size they may not be the model's.
 
     Raises:
         WorkloadError: A field is not what it must be.
@@ -123,13 +143,19 @@ class Workload:
     lrs: tuple[float, ...]
     example_unit: str = "example"
     source: str = ""
+    held_out: Dataset[Any] | None = None
     collate: Callable[[list[Any]], Any] | None = None
     example_count: Callable[[Any], int] | None = None
     metrics: Mapping[str, Callable[[nn.Module, Any], Tensor]] = field(
         default_factory=dict[str, Callable[[nn.Module, Any], Tensor]]
     )
+    corpus_metrics: Mapping[str, Callable[[nn.Module, Dataset[Any]], float]] = field(
+        default_factory=dict[str, Callable[[nn.Module, Dataset[Any]], float]]
+    )
     data_set: str = ""
     data_files: tuple[str, ...] = ()
+    other_data_files: tuple[tuple[str, ...], ...] = ()
+    published_parameters: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -138,12 +164,13 @@ class Workload:
         for name in ("model", "loss", "optimizer"):
             if not callable(getattr(self, name)):
                 raise WorkloadError(f"{who}: `{name}` must be callable.")
-        if "loss" in self.metrics:
+        if "loss" in self.metrics or "loss" in self.corpus_metrics:
             raise WorkloadError(
                 f"{who}: `metrics` must not hold 'loss'; that is the field `loss`."
             )
         positive_array(who, "lrs", self.lrs)
-        one_of(who, "target.metric", self.target.metric, ("loss", *self.metrics))
+        known = ("loss", *self.metrics, *self.corpus_metrics)
+        one_of(who, "target.metric", self.target.metric, known)
 
     def metric(self, name: str) -> Callable[[nn.Module, Any], Tensor]:
         """Return the function behind a metric's name.
@@ -198,7 +225,8 @@ def load_workload(spec: str, data_dir: Path | None = None) -> Workload:
             argument `data_dir`.
 
     Returns:
-        What the named function returned.
+        What the named function returned; with name and source marked where the files
+        it finds are a stand-in for its data.
 
     Raises:
         WorkloadError: There is no such name, module, file or attribute, or it is
@@ -237,16 +265,40 @@ def find_data(
     Raises:
         DataMissingError: They were not found; names the files and where it looked.
     """
+    return find_any(data_set, [files], data_dir)
+
+
+def find_any(
+    data_set: str, choices: Sequence[Sequence[str]], data_dir: Path | None = None
+) -> tuple[Path, ...]:
+    """Return the paths of the first of several sets of files that is there.
+
+    A nearer place comes before an earlier choice: files in the folder that was named
+    are taken before any elsewhere. Folders are found as files are.
+
+    Args:
+        data_set: As in :func:`find_data`, which looks in the same places.
+        choices: Names of files that lie together, set after set.
+        data_dir: Where to look first.
+
+    Returns:
+        The paths, in the order of that choice.
+
+    Raises:
+        DataMissingError: None is there; names all choices and where it looked.
+    """
     named = os.environ.get(DATA_VARIABLE)
     roots = [data_dir, Path(named) if named else None]
     roots.append(platformdirs.user_data_path("rightbatch"))
     places = [p for root in roots if root is not None for p in (root / data_set, root)]
     for place in places:
-        paths = [_with_or_without_gz(place / file) for file in files]
-        if all(path is not None for path in paths):
-            return tuple(path for path in paths if path is not None)
+        for files in choices:
+            paths = [_with_or_without_gz(place / file) for file in files]
+            if all(path is not None for path in paths):
+                return tuple(path for path in paths if path is not None)
+    wanted = "; or ".join(", ".join(files) for files in choices)
     raise DataMissingError(
-        f"data set {data_set!r} was not found: need {', '.join(files)} "
+        f"data set {data_set!r} was not found: need {wanted} "
         f"in one of {', '.join(str(p) for p in dict.fromkeys(places))}.",
         f"name their folder with --data-dir or {DATA_VARIABLE}",
     )
@@ -254,8 +306,10 @@ def find_data(
 
 def data_status(
     workload: Workload, data_dir: Path | None = None
-) -> Literal["bundled", "found", "missing"]:
+) -> Literal["bundled", "found", "missing", "stand-in"]:
     """Return whether the workload's data needs no files, is there, or is missing.
+
+    Files that were generated to stand in for the data are told from the data itself.
 
     Example:
         >>> from rightbatch.experiments.workloads.digits import mlp
@@ -264,11 +318,13 @@ def data_status(
     """
     if not workload.data_files:
         return "bundled"
+    choices = (workload.data_files, *workload.other_data_files)
     try:
-        find_data(workload.data_set, workload.data_files, data_dir)
+        paths = find_any(workload.data_set, choices, data_dir)
     except DataMissingError:
         return "missing"
-    return "found"
+    stand_in = any((path.parent / STAND_IN_FILE).exists() for path in paths)
+    return "stand-in" if stand_in else "found"
 
 
 @contextmanager
@@ -387,12 +443,18 @@ def _call(function: Any, spec: str, data_dir: Path | None) -> Workload:
             f"workload {spec!r}: the function must return a Workload, "
             f"got {type(made).__name__}."
         )
+    if data_status(made, data_dir) == "stand-in":
+        return replace(
+            made,
+            name=f"{made.name} {STAND_IN_MARK}",
+            source=f"{made.source} {STAND_IN_MARK}".strip(),
+        )
     return made
 
 
 def _with_or_without_gz(path: Path) -> Path | None:
     other = path.with_suffix("") if path.suffix == ".gz" else Path(f"{path}.gz")
     for candidate in (path, other):
-        if candidate.is_file():
+        if candidate.exists():
             return candidate
     return None

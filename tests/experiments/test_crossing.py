@@ -162,7 +162,15 @@ def test_the_record_of_a_definition_names_its_grid():
         "direction": "min",
         "gate": 3.0,
         "grid_ratio": 1.02,
+        "every": None,
     }
+    first = Crossing(definition="first", every=100).to_dict()
+    assert (first["grid_ratio"], first["every"]) == (None, 100)
+
+
+def test_a_recording_interval_is_of_first_passage_alone():
+    with pytest.raises(InputError, match="`every` must be 1 for 'smoothed'"):
+        Crossing(every=100)
 
 
 def test_an_unknown_definition_is_refused():

@@ -30,6 +30,13 @@ Store = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Take finished runs from the store.")
 ]
+RecordHeldOut = Annotated[
+    bool,
+    typer.Option(
+        "--record-held-out",
+        help="Record the metric on the workload's held-out set as well.",
+    ),
+]
 BatchSizes = Annotated[
     str, typer.Option(help="auto, or a list: 16,64,256 or 4:256:x4.")
 ]

@@ -10,7 +10,7 @@ from rightbatch.cli import flags
 from rightbatch.cli.output import Output
 
 NAME = "runs"
-STATUSES = ("reached", "not_reached", "diverged")
+STATUSES = ("reached", "not_reached", "diverged", "out_of_memory")
 
 
 def run(
@@ -19,7 +19,8 @@ def run(
     lr: Annotated[float | None, typer.Option(help="Only this one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Only this one.")] = None,
     status: Annotated[
-        str | None, typer.Option(help="reached, not_reached or diverged.")
+        str | None,
+        typer.Option(help="reached, not_reached, diverged or out_of_memory."),
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the runs here.")] = None,
     json: flags.Json = False,

@@ -40,6 +40,7 @@ class SweepOptions:
         processes: For the runs; None for one per core.
         data_dir: Where data sets lie.
         dask: Where a Dask cluster runs them; None for processes of our own.
+        record_held_out: The metric on the held-out set as well.
     """
 
     spec: str
@@ -54,6 +55,7 @@ class SweepOptions:
     processes: int | None
     data_dir: Path | None
     dask: str | None = None
+    record_held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ class SweepRequest:
             "seeds": settings.seeds,
             "max_steps": settings.max_steps,
             "crossing": settings.crossing.to_dict() if settings.crossing else None,
+            "record_held_out": settings.record_held_out,
             "store": str(self.store),
             "resume": self.resume,
             "versions": versions(),
@@ -107,6 +110,7 @@ def run(
     seeds: flags.Seeds = 3,
     max_steps: flags.MaxSteps = None,
     crossing: flags.Crossing = None,
+    record_held_out: flags.RecordHeldOut = False,
     store: flags.Store = None,
     resume: flags.Resume = False,
     processes: flags.Processes = None,
@@ -137,6 +141,7 @@ def run(
         processes=processes,
         data_dir=data_dir,
         dask=dask,
+        record_held_out=record_held_out,
     )
     request = read_request(options)
     with open_store(request.store, request.workload) as kept:
@@ -196,6 +201,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
         targets=values,
         crossing=default_crossing(workload),
         max_steps=options.max_steps,
+        record_held_out=options.record_held_out,
     ).resolved(workload)
     path = options.store or default_store(workload.name)
     if not options.store:

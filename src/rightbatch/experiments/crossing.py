@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from rightbatch._checks import one_of, positive
+from rightbatch._checks import one_of, positive, positive_integer
 from rightbatch.errors import InputError
 
 Definition = Literal["smoothed", "first"]
@@ -102,10 +102,12 @@ class Crossing:
             point in ten is checked. A heuristic: it saves most of the checks, and
             is recorded because a gate near 1 can make a crossing late. None checks
             from the first step. Above 1, and for losses to be made small only.
+        every: Updates from check to check for ``first``; the crossing is known no
+            better. 1 for ``smoothed``, whose grid is its own.
 
     Raises:
-        InputError: A choice is unknown, or the gate is not above 1 or does not go
-            with the direction.
+        InputError: A choice is unknown, the gate is not above 1 or does not go
+            with the direction, or `every` does not go with the definition.
 
     Example:
         >>> trace = tuple((step, 10.0 / (step + 1)) for step in range(30))
@@ -116,10 +118,18 @@ class Crossing:
     definition: Definition = "smoothed"
     direction: Direction = "min"
     gate: float | None = None
+    every: int = 1
 
     def __post_init__(self) -> None:
         one_of("Crossing", "definition", self.definition, ("smoothed", "first"))
         one_of("Crossing", "direction", self.direction, ("min", "max"))
+        every = positive_integer("Crossing", "every", self.every)
+        if every > 1 and self.definition == "smoothed":
+            raise InputError(
+                "Crossing: `every` must be 1 for 'smoothed', whose grid is its own, "
+                f"got {every}.",
+                "ask for definition 'first'",
+            )
         if self.gate is None:
             return
         if positive("Crossing", "gate", self.gate) <= 1:
@@ -193,6 +203,7 @@ class Crossing:
             "direction": self.direction,
             "gate": self.gate,
             "grid_ratio": GRID_RATIO if smooth else None,
+            "every": None if smooth else self.every,
         }
 
     def _mean(self, values: list[float]) -> float:

@@ -6,12 +6,15 @@ every update are 500 times the training at a batch size of 8.
 
 from collections.abc import Callable, Generator, Sized
 from contextlib import contextmanager
+from functools import cached_property
+from numbers import Real
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from rightbatch.errors import WorkloadError
+from rightbatch.errors import InputError, WorkloadError
 from rightbatch.sampler import chunks
 from rightbatch.workload import Workload, failing_as
 
@@ -44,14 +47,68 @@ class Evaluation:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
-        self._metric = workload.metric(workload.target.metric)
+        name = workload.target.metric
+        self._of_corpus = workload.corpus_metrics.get(name)
+        self._metric = workload.metric("loss" if self._of_corpus else name)
         self._ranked: tuple[Any, ...] = ()
         with failing_as(f"{workload.name}: `evaluate_on`"):
-            size = len(cast(Sized, workload.evaluate_on))
-            # An empty set is refused by the reader, in its own words.
-            self._chunks = self._read(
-                max(size, 1) if size <= ONE_CHUNK else CHECK_CHUNK
+            self._chunks = self._read(workload.evaluate_on)
+
+    @cached_property
+    def _held_out(self) -> tuple[Any, ...]:
+        workload = self._workload
+        if workload.held_out is None:
+            raise InputError(
+                f"{workload.name}: has no held-out set to record a loss on.",
+                "leave --record-held-out away",
             )
+        with failing_as(f"{workload.name}: `held_out`"):
+            return self._read(workload.held_out)
+
+    @property
+    def of_corpus(self) -> bool:
+        """Whether the metric is one number of the whole set, no mean over examples."""
+        return self._of_corpus is not None
+
+    def value(self, model: nn.Module) -> float:
+        """Return the metric of the set.
+
+        Raises:
+            WorkloadError: The metric does not give one value per example, or one
+                number for the set.
+        """
+        if self._of_corpus is None:
+            return float(self.values(model).mean())
+        return self._corpus_value(model, self._of_corpus, self._workload.evaluate_on)
+
+    def held_out_value(self, model: nn.Module) -> float:
+        """Return the metric of the held-out set.
+
+        Raises:
+            InputError: The workload has none.
+            WorkloadError: As for :meth:`value`.
+        """
+        if self._of_corpus is not None and self._workload.held_out is not None:
+            return self._corpus_value(model, self._of_corpus, self._workload.held_out)
+        chunks = self._held_out
+        with evaluating(model):
+            values = torch.cat([self.metric(model, chunk) for chunk in chunks])
+        return float(values.mean())
+
+    def _corpus_value(
+        self,
+        model: nn.Module,
+        metric: Callable[[nn.Module, Dataset[Any]], float],
+        dataset: Dataset[Any],
+    ) -> float:
+        with evaluating(model):
+            value: Any = metric(model, dataset)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise WorkloadError(
+                f"{self._workload.name}: a corpus metric must return one number, got "
+                f"{type(value).__name__}."
+            )
+        return float(value)
 
     def values(self, model: nn.Module) -> Tensor:
         """Return the metric of each example, in the set's order: float64, shape (n,).
@@ -86,21 +143,27 @@ class Evaluation:
         size = max(RANKED_MIN_CHUNK, len(values) // RANKED_PARTS)
         workload = self._workload
         if workload.collate is None and hasattr(workload.evaluate_on, "tensors"):
-            return self._read(size, values.argsort(descending=True))
+            order = values.argsort(descending=True)
+            return self._read(workload.evaluate_on, size, order)
         # Items are costly to fetch and collate anew: rank whole batches instead.
         if not self._ranked:
-            self._ranked = self._read(size)
+            self._ranked = self._read(workload.evaluate_on, size)
         means = [float(part.mean()) for part in values.split(size)]
         hardest_first = sorted(range(len(means)), key=lambda part: -means[part])
         return tuple(self._ranked[part] for part in hardest_first)
 
-    def _read(self, chunk_size: int, order: Tensor | None = None) -> tuple[Any, ...]:
-        return chunks(
-            self._workload.evaluate_on,
-            chunk_size,
-            order=order,
-            collate=self._workload.collate,
-        )
+    def _read(
+        self,
+        dataset: Dataset[Any],
+        chunk_size: int | None = None,
+        order: Tensor | None = None,
+    ) -> tuple[Any, ...]:
+        if chunk_size is None:
+            size = len(cast(Sized, dataset))
+            # An empty set is refused by the reader, in its own words.
+            chunk_size = max(size, 1) if size <= ONE_CHUNK else CHECK_CHUNK
+        collate = self._workload.collate
+        return chunks(dataset, chunk_size, order=order, collate=collate)
 
     def _per_example(
         self, metric: Callable[[nn.Module, Any], Tensor], model: nn.Module, batch: Any

@@ -17,7 +17,7 @@ from rightbatch.experiments.crossing import (
     grid_step_up_to,
 )
 
-Status = Literal["reached", "not_reached", "diverged"]
+Status = Literal["reached", "not_reached", "diverged", "out_of_memory"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class TargetCrossing:
         target: The value asked for.
         status: ``"reached"``, or how the run ended without reaching it.
         steps: Steps to the target; None when it was not reached.
-        grid_spacing: Steps between this grid point and the one before: the answer
-            is known no better. 1 for ``first``; None when it was not reached.
+        grid_spacing: Steps between this check and the one before it that could have
+            met the target: the answer is known no better. None when it was not reached.
     """
 
     target: float
@@ -47,7 +47,7 @@ class Run:
         lr: Learning rate.
         seed: What the initialisation and the order of the data derive from.
         status: Of the hardest target: ``"reached"``, ``"not_reached"`` in the budget,
-            or ``"diverged"``.
+            ``"diverged"``, or ``"out_of_memory"``: this batch size does not fit.
         last_step: Updates made: a few past the crossing, whose window they complete.
         budget: Updates it was allowed; the cap where faster runs had set one.
         trace: (step, value) of each check, unsmoothed; step 0 is the start.
@@ -58,6 +58,8 @@ class Run:
         seconds_checking: Time spent on checks. Unit: seconds.
         median_step_seconds: Median over chunks of updates, checks excluded. Unit:
             seconds per step. None when no update was made.
+        held_out_trace: (step, value) at the same checks on the workload's held-out
+            set; empty unless asked for.
 
     Example:
         >>> crossed = TargetCrossing(target=0.5, status="reached", steps=9)
@@ -82,6 +84,7 @@ class Run:
     seconds_training: float
     seconds_checking: float
     median_step_seconds: float | None
+    held_out_trace: Trace = ()
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -99,6 +102,19 @@ class Run:
             if crossed.target == wanted:
                 return crossed.steps
         raise InputError(f"Run: target {wanted} is not among {self.targets}.")
+
+    def held_out_steps(self, target: float) -> int | None:
+        """Return the steps to a target on the held-out set; None if not reached.
+
+        Raises:
+            InputError: The held-out set was not recorded.
+        """
+        if not self.held_out_trace:
+            raise InputError(
+                "Run: the loss on the held-out set was not recorded.",
+                "sweep with --record-held-out",
+            )
+        return self.crossing.steps(self.held_out_trace, target)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per target, as a table of runs has them."""
@@ -120,6 +136,7 @@ class Run:
         return (
             (self.batch_size, self.lr, self.seed, self.status, self.last_step),
             (self.budget, self.trace, self.crossings, self.nearest, self.crossing),
+            self.held_out_trace,
         )
 
 
@@ -150,7 +167,7 @@ def read_crossings(
             found.append(TargetCrossing(target=target, status=unreached))
             continue
         index = grid_index(step) if crossing.definition == "smoothed" else None
-        spacing = step - grid_step(index - 1) if index else 1
+        spacing = step - grid_step(index - 1) if index else crossing.every
         found.append(
             TargetCrossing(
                 target=target, status="reached", steps=step, grid_spacing=spacing
@@ -191,14 +208,16 @@ def reread(run: Run, targets: Sequence[float], budget: int) -> Run | None:
     last_step = min(run.last_step, budget)
     if crossing.definition == "smoothed":
         last_step = grid_step_up_to(last_step)
+    else:
+        last_step -= last_step % crossing.every
     for end in range(1, len(trace) + 1):
         values = [v for _, v in crossing.completed(trace[max(0, end - 5) : end])]
         if any(crossing.meets(value, hardest) for value in values):
             status, trace, last_step = "reached", trace[:end], trace[end - 1][0]
             break
     if status != "reached":
-        if run.status == "diverged" and run.last_step <= budget:
-            status = "diverged"
+        if run.status in ("diverged", "out_of_memory") and run.last_step <= budget:
+            status = run.status
         elif budget > (run.budget if run.status == "not_reached" else run.last_step):
             return None
     return replace(
@@ -209,4 +228,5 @@ def reread(run: Run, targets: Sequence[float], budget: int) -> Run | None:
         trace=trace,
         crossings=read_crossings(crossing, trace, targets, status),
         nearest=crossing.nearest(trace),
+        held_out_trace=run.held_out_trace[: len(trace)],
     )

@@ -23,6 +23,7 @@ from rightbatch.experiments.evaluation import Evaluation, HardestFirst
 from rightbatch.experiments.randomness import OwnRandomness, derived_seed
 from rightbatch.experiments.record import Run, Status, read_crossings
 from rightbatch.sampler import ExampleStream
+from rightbatch.timing import is_out_of_memory
 from rightbatch.workload import Workload, failing_as
 
 # While the gate is closed one grid point in ten is checked: 22 % of the steps apart.
@@ -45,6 +46,8 @@ class RunSettings:
         seed: What all that is random derives from; a whole number >= 0.
         targets: Values the metric must get to; at least one.
         crossing: The definition of getting there.
+        record_held_out: Record the metric on the workload's held-out set as well, at
+            each check.
 
     Raises:
         InputError: A value is not of its kind.
@@ -61,6 +64,7 @@ class RunSettings:
     seed: int
     targets: tuple[float, ...]
     crossing: Crossing
+    record_held_out: bool = False
 
     def __post_init__(self) -> None:
         positive_integer("run", "batch_size", self.batch_size)
@@ -93,6 +97,7 @@ def default_crossing(workload: Workload) -> Crossing:
         definition=target.crossing,
         direction=target.direction,
         gate=gate if gated else None,
+        every=target.every if target.crossing == "first" else 1,
     )
 
 
@@ -158,7 +163,8 @@ class LiveRun:
 
     It ends as ``diverged`` when a training loss is not finite, a check is NaN, or the
     running mini-batch loss has stayed above ten times the untrained model's loss for
-    as many steps as it took to get there, and 50 at least.
+    as many steps as it took to get there, and 50 at least; as ``out_of_memory`` when
+    the memory does not suffice for its batch size.
 
     Args:
         workload: What to train.
@@ -196,6 +202,7 @@ class LiveRun:
         self._randomness = OwnRandomness(derived_seed(settings.seed, 2))
         self._index = 0
         self._trace: list[tuple[int, float]] = []
+        self._held_out_trace: list[tuple[int, float]] = []
         self._left = list(settings.targets)
         self._open = settings.crossing.gate is None
         self._running = _RunningLoss()
@@ -214,14 +221,14 @@ class LiveRun:
         """
         with self._guarded():
             while self.status is None:
-                on_grid = stop = grid_step(self._index + 1)
-                if self.settings.crossing.definition == "first" and self._open:
-                    stop = self.step + 1
+                stop = self._next_stop()
                 if stop > budget:
                     return
                 self._train(stop)
-                self._index += stop == on_grid
-                self._judge(at_grid=stop == on_grid)
+                before = self._index
+                while grid_step(self._index + 1) <= stop:
+                    self._index += 1
+                self._judge(before)
 
     def result(self, budget: int) -> Run:
         """Return the run as it stands; one that has not ended was `not_reached`."""
@@ -244,6 +251,7 @@ class LiveRun:
             seconds_training=self._seconds_training,
             seconds_checking=self._seconds_checking,
             median_step_seconds=median(seconds) if seconds else None,
+            held_out_trace=tuple(self._held_out_trace),
         )
 
     def _make(self) -> None:
@@ -274,6 +282,15 @@ class LiveRun:
         if target.metric != "loss":
             self._initial_loss = self._evaluation.mean_loss(self._model)
 
+    def _next_stop(self) -> int:
+        on_grid = grid_step(self._index + 1)
+        crossing = self.settings.crossing
+        if crossing.definition == "smoothed":
+            return on_grid
+        # Closed, it trains to the next grid point, and on to a step it may check at.
+        wanted = self.step + 1 if self._open else on_grid
+        return -(-wanted // crossing.every) * crossing.every
+
     def _train(self, stop: int) -> None:
         update, stream, batch_size = (
             self._update,
@@ -288,14 +305,15 @@ class LiveRun:
         self.step = stop
         self._running.add(float(torch.stack(losses).mean()), len(losses), stop)
 
-    def _judge(self, *, at_grid: bool) -> None:
+    def _judge(self, index_before: int) -> None:
         if self._running.diverged(self._initial_loss, self.step):
             self.status = "diverged"
             return
         self._open = self._open or self._within_gate(self._running.value)
-        if not (self._open or self._index % SPARSE_CHECKS == 0):
+        index = self._index
+        if not self._open and index // SPARSE_CHECKS == index_before // SPARSE_CHECKS:
             return
-        if not at_grid and not self._passes():
+        if index == index_before and not self._passes():
             return
         value = self._check()
         self._open = self._open or self._within_gate(value)
@@ -310,19 +328,25 @@ class LiveRun:
 
     def _check(self) -> float:
         start = perf_counter()
-        values = self._evaluation.values(self._model)
-        value = float(values.mean())
-        self._trace.append((self.step, value))
-        meets = self.settings.crossing.meets
-        self._left = [target for target in self._left if not meets(value, target)]
-        if self.settings.crossing.definition == "first":
+        evaluation, crossing = self._evaluation, self.settings.crossing
+        if crossing.definition == "first" and not evaluation.of_corpus:
+            values = evaluation.values(self._model)
             self._hardest_first.rank(values)
+            value = float(values.mean())
+        else:
+            value = evaluation.value(self._model)
+        self._trace.append((self.step, value))
+        if self.settings.record_held_out:
+            held_out = evaluation.held_out_value(self._model)
+            self._held_out_trace.append((self.step, held_out))
+        meets = crossing.meets
+        self._left = [target for target in self._left if not meets(value, target)]
         self._seconds_checking += perf_counter() - start
         return value
 
     def _passes(self) -> bool:
-        # Partial sums bound a mean from below only.
-        if self.settings.crossing.direction == "max":
+        # Partial sums bound a mean from below only, and no other metric.
+        if self.settings.crossing.direction == "max" or self._evaluation.of_corpus:
             return True
         start = perf_counter()
         easiest_left = max(self._left)
@@ -346,7 +370,12 @@ class LiveRun:
             f"{settings.lr:g}, seed {settings.seed})"
         )
         with failing_as(what, file), self._randomness.in_use():
-            yield
+            try:
+                yield
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.status = "out_of_memory"
 
 
 class _RunningLoss:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rightbatch.errors import StoreError, StoreMismatchError
-from rightbatch.experiments.crossing import Crossing
+from rightbatch.experiments.crossing import Crossing, Trace
 from rightbatch.experiments.database import (
     connect,
     connect_read_only,
@@ -26,7 +26,7 @@ from rightbatch.experiments.database import (
 from rightbatch.experiments.record import Run, TargetCrossing
 from rightbatch.experiments.train_record import TrainingRun, pack, unpack
 
-SCHEMA = 1
+SCHEMA = 2
 # "rbat" in ASCII: tells our files from other programs' databases.
 APPLICATION_ID = 0x72626174
 TABLES = (
@@ -39,6 +39,7 @@ TABLES = (
         crossings TEXT NOT NULL, trace TEXT NOT NULL,
         seconds_training REAL NOT NULL, seconds_checking REAL NOT NULL,
         median_step_seconds REAL, versions TEXT NOT NULL, finished TEXT NOT NULL,
+        held_out_trace TEXT NOT NULL DEFAULT '[]',
         UNIQUE (session, batch_size, lr, seed, targets, crossing, budget))""",
     """CREATE TABLE IF NOT EXISTS timings (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
@@ -340,6 +341,12 @@ class RunStore:
             cursor.executemany(
                 "INSERT OR IGNORE INTO meta VALUES (?, ?)", list(meta.items())
             )
+            if self._meta("schema") == "1":
+                cursor.execute(
+                    "ALTER TABLE runs ADD COLUMN held_out_trace "
+                    "TEXT NOT NULL DEFAULT '[]'"
+                )
+                cursor.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
 
     def _read_identity(self) -> StoreIdentity:
         schema = self._meta("schema")
@@ -432,6 +439,7 @@ def _row_of(run: Run) -> dict[str, Any]:
         "seconds_training": run.seconds_training,
         "seconds_checking": run.seconds_checking,
         "median_step_seconds": run.median_step_seconds,
+        "held_out_trace": json.dumps(run.held_out_trace),
     }
 
 
@@ -444,14 +452,19 @@ def _run_of(row: sqlite3.Row) -> Run:
         status=row["status"],
         last_step=row["last_step"],
         budget=row["budget"],
-        trace=tuple((step, value) for step, value in json.loads(row["trace"])),
+        trace=_trace_of(row["trace"]),
         crossings=tuple(TargetCrossing(**crossed) for crossed in crossings),
         nearest=row["nearest"],
         crossing=Crossing(**json.loads(row["crossing"])),
         seconds_training=row["seconds_training"],
         seconds_checking=row["seconds_checking"],
         median_step_seconds=row["median_step_seconds"],
+        held_out_trace=_trace_of(row["held_out_trace"]),
     )
+
+
+def _trace_of(text: str) -> Trace:
+    return tuple((step, value) for step, value in json.loads(text))
 
 
 def _check_same(path: Path, found: StoreIdentity, wanted: StoreIdentity) -> None:

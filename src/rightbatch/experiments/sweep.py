@@ -50,6 +50,7 @@ class SweepSettings:
             is more.
         cap_factor: Updates allowed, as a multiple of those of the first learning rate
             to arrive at the same batch size and seed; at least 2.
+        record_held_out: Record the metric on the workload's held-out set as well.
 
     Raises:
         InputError: A value is not of its kind, or a list is empty.
@@ -66,6 +67,7 @@ class SweepSettings:
     crossing: Crossing | None = None
     max_steps: int | None = None
     cap_factor: float = CAP_FACTOR
+    record_held_out: bool = False
 
     def __post_init__(self) -> None:
         positive_array("sweep", "batch_sizes", self.batch_sizes)
@@ -94,8 +96,14 @@ class SweepSettings:
         """Return the settings with the workload's own where none were given.
 
         Raises:
-            InputError: A batch size is above the data set's size.
+            InputError: A batch size is above the data set's size, or there is no
+                held-out set to record.
         """
+        if self.record_held_out and workload.held_out is None:
+            raise InputError(
+                f"sweep: {workload.name} has no held-out set to record.",
+                "leave --record-held-out away",
+            )
         largest, size = self.batch_sizes[-1], _num_examples(workload)
         if largest > size and workload.example_count is None:
             raise InputError(
@@ -239,7 +247,9 @@ def _anywhere(spec: str, data_dir: Path | None) -> tuple[str, Path | None]:
 def _chains(settings: SweepSettings, store: RunStore | None) -> list[Chain]:
     stored: dict[tuple[int, int], dict[float, tuple[Run, ...]]] = {}
     for run in store.runs() if store is not None else ():
-        if run.crossing == settings.crossing:
+        if run.crossing == settings.crossing and (
+            run.held_out_trace or not settings.record_held_out
+        ):
             by_lr = stored.setdefault((run.batch_size, run.seed), {})
             by_lr[run.lr] = (*by_lr.get(run.lr, ()), run)
     chains = [
@@ -309,6 +319,7 @@ def _run_chain(
             seed=chain.seed,
             targets=targets,
             crossing=crossing,
+            record_held_out=settings.record_held_out,
         )
         start = partial(LiveRun, workload, one, evaluation)
         contenders.append(Resumed(chain.stored.get(lr, ()), targets, start))

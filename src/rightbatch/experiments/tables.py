@@ -21,7 +21,7 @@ from rightbatch.experiments.counts import (
     unit_of,
 )
 
-NOT_REACHED = ("not_reached", "diverged")
+NOT_REACHED = ("not_reached", "diverged", "out_of_memory")
 _NAMES = ("workload", "run", "lr")
 
 # Above it no count is real, and the arithmetic of a fit would overflow.

@@ -56,9 +56,9 @@ def test_missing_files_are_named_when_the_data_is_first_used(tmp_path, monkeypat
 def test_a_users_own_files_of_the_same_shape_work(tiny):
     workload = mnist.lenet_small(tiny)
     assert data_status(workload, tiny) == "found"
-    assert len(workload.train) == 50
-    times = measure_step_times(workload, [1, 50], budget_seconds=0.1)
-    assert times.batch_sizes == (1, 50)
+    assert len(workload.train) == 40
+    times = measure_step_times(workload, [1, 40], budget_seconds=0.1)
+    assert times.batch_sizes == (1, 40)
 
 
 def test_images_of_another_size_are_refused(tiny):
@@ -81,6 +81,14 @@ def test_the_loss_is_recorded_on_a_fixed_fifth_of_what_is_trained_on(tiny):
     assert labels[rows].tolist() == their_labels.tolist()
     again = mnist.even_odd(tiny).evaluate_on.tensors[0]
     assert torch.equal(some, again)
+
+
+def test_another_fifth_is_held_out_and_not_trained_on(tiny):
+    workload = mnist.lenet_small(tiny)
+    trained = {image.numpy().tobytes() for image in workload.train.tensors[0]}
+    held_out = {image.numpy().tobytes() for image in workload.held_out.tensors[0]}
+    assert (len(trained), len(held_out)) == (40, 10)
+    assert not trained & held_out
 
 
 def test_even_odd_learns_parity_on_the_ten_way_head(tiny):
@@ -111,7 +119,9 @@ def test_real_mnist_is_read(shared_data):
     if not (shared_data / "mnist").is_dir():
         pytest.skip("no MNIST among the real data")
     workload = mnist.lenet_small(shared_data)
-    images, labels = workload.train.tensors
+    parts = (workload.train.tensors, workload.held_out.tensors)
+    images, labels = (torch.cat(both) for both in zip(*parts, strict=True))
+    assert len(workload.train) == 48_000
     assert images.shape == (60_000, 1, 28, 28)
     assert labels.bincount().tolist() == [
         5923,

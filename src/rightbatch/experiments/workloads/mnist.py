@@ -5,36 +5,35 @@ The net has exactly the published parameter counts: conv5 1 -> 16f, conv5 16f ->
 The paper does not say how it pools, and the count does not fix it; here the pools are
 3/2, then 2/2 (28 -> 24 -> 11 -> 7 -> 3).
 
-All 60,000 images are trained on, and the loss is recorded on a fixed random fifth of
-them, as in the paper; so the target is on the training subset. Optimizer: SGD with
-weight decay 1e-4, the paper's L2, which the recorded loss does not include. Pixels
-are scaled to 0..1 and not normalised further. Any other data set of 28 x 28 images in
-ten classes (Fashion-MNIST, KMNIST) works in the same files.
+Losses are recorded on two fixed random fifths, as in the paper: the target's on one
+that is trained on, and the cross-validation loss on another, which is not
+(:mod:`rightbatch.experiments.workloads.fifths`), so that 48,000 of the 60,000 images
+are trained on. Optimizer: SGD with weight decay 1e-4, the paper's L2, which the
+recorded loss does not include. Pixels are scaled to 0..1 and not normalised further.
+Any other data set of 28 x 28 images in ten classes (Fashion-MNIST, KMNIST) works in
+the same files.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
 
-from rightbatch.experiments.idx import IdxImages
 from rightbatch.experiments.workloads.classification import (
     cross_entropy,
+    decayed_sgd,
     error,
     seeded,
 )
-from rightbatch.workload import Target, Workload, find_data
+from rightbatch.experiments.workloads.idx_files import FILES, idx_sets, source_of
+from rightbatch.workload import Target, Workload
 
 DATA_SET = "mnist"
-FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
+# By width; Perrone et al., Table 1.
+PUBLISHED_PARAMETERS = {1: 43_158, 2: 169_506, 4: 671_802}
+# Those of Table 1, .01 and .05, and enough around them to tune.
 LRS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
-WEIGHT_DECAY = 1e-4
-# Perrone et al. record the training loss on a random 20 % of the training data.
-SUBSET_FRACTION = 0.2
 
 
 def lenet_small(data_dir: Path | None = None) -> Workload:
@@ -88,25 +87,23 @@ def _workload(
     data_dir: Path | None,
     relabel: Callable[[Tensor], Tensor] | None = None,
 ) -> Workload:
-    def find() -> tuple[Path, ...]:
-        return find_data(DATA_SET, FILES, data_dir)
-
-    train = IdxImages(find, side=28, num_classes=10, relabel=relabel)
-    subset = IdxImages(find, side=28, num_classes=10, relabel=relabel, rows=_subset)
+    sets = idx_sets(DATA_SET, data_dir, relabel)
     return Workload(
         name=name,
         model=seeded(partial(_lenet, width)),
-        train=train,
-        evaluate_on=subset,
+        train=sets.train,
+        evaluate_on=sets.subset,
+        held_out=sets.held_out,
         loss=cross_entropy,
-        optimizer=_sgd,
+        optimizer=decayed_sgd,
         target=Target(value=0.1, on="train_subset"),
         lrs=LRS,
         example_unit="image",
-        source="Perrone et al., LeNet on MNIST",
+        source=source_of("Perrone et al., LeNet on MNIST", DATA_SET, data_dir),
         metrics={"error": error},
         data_set=DATA_SET,
         data_files=FILES,
+        published_parameters=PUBLISHED_PARAMETERS[width],
     )
 
 
@@ -125,14 +122,5 @@ def _lenet(width: int) -> nn.Module:
     )
 
 
-def _subset(num_rows: int) -> Tensor:
-    count = max(1, round(SUBSET_FRACTION * num_rows))
-    return torch.from_numpy(np.random.RandomState(0).permutation(num_rows)[:count])
-
-
 def _parity(labels: Tensor) -> Tensor:
     return labels % 2
-
-
-def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    return SGD(parameters, lr=lr, weight_decay=WEIGHT_DECAY)
