@@ -9,6 +9,7 @@
     │   ├── DataMissingError        2  a data set's files were not found
     │   └── StoreMismatchError      2  the store belongs to something else
     ├── WorkloadFailedError         1  the workload's own function raised
+    ├── FetchError                  1  a file could not be fetched
     ├── StoreError                  1  the store cannot be written or read
     ├── ReplicaError                1  a replica died, raised or never started
     ├── NotReachedError             3  the target was not reached, or nothing fits
@@ -57,6 +58,10 @@ class StoreMismatchError(InputError):
 
 class WorkloadFailedError(RightbatchError):
     """The workload's own function raised; carries its error."""
+
+
+class FetchError(RightbatchError):
+    """A file could not be fetched; what was there before is kept."""
 
 
 class StoreError(RightbatchError):

@@ -8,18 +8,16 @@ dimension fastest (LeCun, Cortes and Burges, "The MNIST database").
 import gzip
 import math
 import zlib
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from rightbatch.errors import InputError
+from rightbatch.experiments.data.checksums import check_sum
+from rightbatch.experiments.data.labelled_images import to_tensors
 
 # The third byte of the file.
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -64,86 +62,46 @@ def read_idx(path: Path) -> NDArray[Any]:
     return values.astype(dtype.newbyteorder("="))
 
 
-class IdxImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and labels of a pair of idx files, read when first used.
+def read_idx_images(
+    files: tuple[Path, ...], *, side: int, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a pair of idx files.
 
     Args:
-        find: Returns the paths of the images and of the labels; called at first use.
+        files: The file of images and the file of labels.
         side: Height and width an image must have, in pixels.
         num_classes: Labels must be in 0..num_classes-1.
-        rows: ``rows(n)`` picks rows out of n; all when None.
-        relabel: Maps labels to others; as they are when None.
+
+    Returns:
+        Images, shape (n, 1, side, side), uint8; labels, shape (n,), int64.
+
+    Raises:
+        InputError: A file cannot be used, or they do not belong together.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "x").write_bytes(bytes([0, 0, 8, 3, *[0, 0, 0, 1] * 3, 255]))
+        >>> _ = (folder / "y").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 7]))
+        >>> files = folder / "x", folder / "y"
+        >>> read_idx_images(files, side=1, num_classes=10)
+        (tensor([[[[255]]]], dtype=torch.uint8), tensor([7]))
     """
-
-    # The stream may gather many rows at once.
-    rows_are_items = True
-
-    def __init__(
-        self,
-        find: Callable[[], tuple[Path, ...]],
-        *,
-        side: int,
-        num_classes: int,
-        rows: Callable[[int], Tensor] | None = None,
-        relabel: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self._find = find
-        self._side = side
-        self._num_classes = num_classes
-        self._rows = rows
-        self._relabel = relabel
-
-    @cached_property
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Images, shape (n, 1, side, side), in 0..1; labels, shape (n,), int64."""
-        images, labels = _pair(self._find(), self._side, self._num_classes)
-        if self._rows is not None:
-            rows = self._rows(len(labels))
-            images, labels = images[rows], labels[rows]
-        labels = labels.long()
-        if self._relabel is not None:
-            labels = self._relabel(labels)
-        return images.unsqueeze(1).float().div_(255), labels
-
-    def __len__(self) -> int:
-        return len(self.tensors[1])
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.tensors
-        return images[index], labels[index]
-
-
-def _pair(
-    files: tuple[Path, ...], side: int, num_classes: int
-) -> tuple[Tensor, Tensor]:
     image_file, label_file = files
     images, labels = read_idx(image_file), read_idx(label_file)
-    if images.dtype != np.uint8 or images.shape[1:] != (side, side):
-        raise InputError(
-            f"{image_file}: images must be {side} x {side} bytes, "
-            f"got {images.dtype} of shape {images.shape}."
-        )
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(
-            f"{label_file}: labels must be one whole number per image, "
-            f"got {labels.dtype} of shape {labels.shape}."
-        )
-    if len(images) != len(labels):
-        raise InputError(
-            f"{image_file} holds {len(images)} images and {label_file} "
-            f"{len(labels)} labels.",
-            "they must belong together",
-        )
-    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if bad.size:
-        raise InputError(
-            f"{label_file}: labels must be in 0..{num_classes - 1}, "
-            f"got {labels[bad[0]]} at {bad[0]}."
-        )
-    return torch.from_numpy(images), torch.from_numpy(labels)
+    if images.ndim == 3:
+        images = images[:, np.newaxis]
+    return to_tensors(
+        images,
+        labels,
+        side=side,
+        num_classes=num_classes,
+        places=(image_file, label_file),
+    )
 
 
 def _content(path: Path) -> bytes:
+    check_sum(path)
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if content[:2] == GZIP_MAGIC else content

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rightbatch.errors import InputError
-from rightbatch.experiments.idx import DTYPES, IdxImages, read_idx
+from rightbatch.experiments.data.idx import DTYPES, read_idx, read_idx_images
 
 
 def idx_bytes(values: np.ndarray, code: int = 8) -> bytes:
@@ -25,12 +24,12 @@ def written(path: Path, content: bytes, *, zipped: bool = False) -> Path:
     return path
 
 
-def pair(folder: Path, images: np.ndarray, labels: np.ndarray) -> IdxImages:
+def read_pair(folder: Path, images: np.ndarray, labels: np.ndarray):
     files = (
         written(folder / "images", idx_bytes(images)),
         written(folder / "labels", idx_bytes(labels)),
     )
-    return IdxImages(lambda: files, side=2, num_classes=3)
+    return read_idx_images(files, side=2, num_classes=3)
 
 
 @given(
@@ -78,47 +77,19 @@ def test_a_damaged_or_truncated_gzip_file_and_a_missing_one_are_named(tmp_path):
         read_idx(tmp_path / "absent")
 
 
-def test_images_become_fractions_and_labels_whole_numbers(tmp_path):
+def test_images_get_one_channel_and_labels_become_int64(tmp_path):
     images = np.array([[[0, 51], [102, 255]], [[255, 255], [0, 0]]])
-    data = pair(tmp_path, images, np.array([2, 0]))
-    pixels, labels = data.tensors
+    pixels, labels = read_pair(tmp_path, images, np.array([2, 0]))
     assert pixels.shape == (2, 1, 2, 2)
-    assert pixels[0].flatten().tolist() == pytest.approx([0, 0.2, 0.4, 1])
+    assert pixels[0].flatten().tolist() == [0, 51, 102, 255]
     assert labels.tolist() == [2, 0]
-    assert len(data) == 2
-    assert data[1][1] == 0
-
-
-def test_rows_are_picked_and_labels_mapped(tmp_path):
-    images, labels = np.zeros((4, 2, 2)), np.array([0, 1, 2, 1])
-    files = pair(tmp_path, images, labels)._find()
-    picked = IdxImages(
-        lambda: files,
-        side=2,
-        num_classes=3,
-        rows=lambda count: torch.arange(count - 1, 0, -1),
-        relabel=lambda labels: labels + 10,
-    )
-    assert picked.tensors[1].tolist() == [11, 12, 11]
-
-
-def test_files_are_read_at_first_use_and_once():
-    asked: list[int] = []
-
-    def find() -> tuple[Path, ...]:
-        asked.append(1)
-        raise InputError("not yet")
-
-    data = IdxImages(find, side=2, num_classes=3)
-    assert not asked
-    with pytest.raises(InputError, match="not yet"):
-        len(data)
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "match"),
     [
-        (np.zeros((2, 3, 3)), np.zeros(2), r"images: images must be 2 x 2 bytes"),
+        (np.zeros((2, 3, 3)), np.zeros(2), "images: images must be 2 x 2 bytes"),
+        (np.zeros((0, 2, 2)), np.zeros(0), "images: holds no images"),
         (np.zeros((2, 4)), np.zeros(2), r"got uint8 of shape \(2, 4\)"),
         (np.zeros((2, 2, 2)), np.zeros((2, 1)), "labels: labels must be one whole"),
         (np.zeros((2, 2, 2)), np.zeros(3), "holds 2 images and .*labels 3 labels"),
@@ -129,7 +100,7 @@ def test_a_pair_that_does_not_belong_together_is_refused(
     tmp_path, images, labels, match
 ):
     with pytest.raises(InputError, match=match):
-        len(pair(tmp_path, images, labels))
+        read_pair(tmp_path, images, labels)
 
 
 def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
@@ -138,4 +109,4 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path):
         written(tmp_path / "labels", idx_bytes(np.array([0.5]), 0x0D)),
     )
     with pytest.raises(InputError, match="got float32 of shape"):
-        len(IdxImages(lambda: files, side=2, num_classes=3))
+        read_idx_images(files, side=2, num_classes=3)
