@@ -2,9 +2,9 @@
 
     python benchmarks/linear_network.py [--seeds 2]
 
-y = A x + noise, 10,000 rows of 100 normal numbers (RandomState(42)), of which 8,051
-train; three linear layers without biases, mean squared error, lr .0025. The least
-training loss is .98605 and its test loss 1.0378, by least squares.
+The workload linear-network: y = A x + noise, 10,000 rows of 100 normal numbers, of
+which 8,051 train; three linear layers without biases, squared error, lr .0025. The
+least training loss is .98605 and its test loss 1.0378, by least squares.
 
 The bars: AdaDamp from batch 2 reaches a test loss of 1.045 within 200 updates and 41
 epochs; a constant batch of 64 stalls above it. The exit status is 1 where one is
@@ -14,13 +14,14 @@ missed.
 import argparse
 import sys
 
-import numpy as np
 import torch
-from torch import nn
 from torch.optim import SGD
-from torch.utils.data import TensorDataset
 
 from rightbatch.controller import BatchSizeController, MeanLoss, Sensing
+from rightbatch.experiments.workloads.linear_network import (
+    least_losses,
+    linear_network,
+)
 from rightbatch.policies import (
     AdaDamp,
     Clip,
@@ -34,38 +35,10 @@ from rightbatch.training import Until, train
 
 # 1) The problem -----------------------------------------------------------------------
 
-ROWS, WIDTH, LR, EPOCHS, BAR = 10_000, 100, 0.0025, 41, 1.045
-
-
-def problem() -> tuple[TensorDataset, TensorDataset, float, float]:
-    """Return the two sets, the least training loss, and its test loss."""
-    draw = np.random.RandomState(42)
-    a = draw.randn(ROWS, WIDTH)
-    y = a @ draw.randn(WIDTH) + draw.randn(ROWS)
-    train_rows = draw.choice([False, True], size=ROWS, p=[0.2, 0.8])
-    a, y = a.astype("float32"), y.astype("float32")
-    solution = np.linalg.lstsq(a[train_rows], y[train_rows], rcond=None)[0]
-    sets, losses = [], []
-    for rows in (train_rows, ~train_rows):
-        sets.append(TensorDataset(torch.tensor(a[rows]), torch.tensor(y[rows])))
-        losses.append(float(np.square(a[rows] @ solution - y[rows]).mean()))
-    return sets[0], sets[1], losses[0], losses[1]
-
-
-TRAIN, TEST, LEAST, LEAST_TEST = problem()
-
-
-def network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(WIDTH, WIDTH, bias=False),
-        nn.Linear(WIDTH, WIDTH, bias=False),
-        nn.Linear(WIDTH, 1, bias=False),
-    )
-
-
-def losses_of(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return (model(batch[0]).squeeze(1) - batch[1]).square()
+LR, EPOCHS, BAR = 0.0025, 41, 1.045
+PROBLEM = linear_network()
+TRAIN, TEST, losses_of = PROBLEM.train, PROBLEM.evaluate_on, PROBLEM.loss
+LEAST, LEAST_TEST = least_losses()
 
 
 # 2) One run ---------------------------------------------------------------------------
@@ -73,7 +46,7 @@ def losses_of(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor
 
 def run(policy: object, seed: int) -> tuple[int, float, float, int]:
     """Return updates and epochs at the best test loss, that loss, and all updates."""
-    model = network(seed)
+    model = PROBLEM.model(seed)
     controller = BatchSizeController(
         model,
         SGD(model.parameters(), lr=LR),
