@@ -1,10 +1,12 @@
 """Tables measured elsewhere: what is read, and what is refused with row and column."""
 
 import math
+import resource
+from pathlib import Path
 
 import pytest
 
-from rightbatch.errors import InputError, TableError
+from rightbatch.errors import InputError, RightbatchError, TableError
 from rightbatch.experiments.tables import (
     read_columns,
     read_losses,
@@ -62,6 +64,30 @@ def test_a_table_written_is_the_table_read(tmp_path):
     path = tmp_path / "times.csv"
     write_csv(path, ["batch_size", "num_replicas", "seconds"], [[8, 2, 0.25]])
     assert read_times(path)[0].seconds == 0.25
+
+
+def test_a_disk_that_is_full_keeps_the_older_table_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "runs.csv"
+    write_csv(path, ["a"], [[1]])
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(RightbatchError, match=r"File too large. \(free some space"):
+            write_csv(path, ["a"], [[number] for number in range(10_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert path.read_text().split() == ["a", "1"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_that_takes_nothing_is_no_bad_input_and_stays_a_device():
+    device = Path("/dev/full")
+    if not device.exists():
+        pytest.skip("no such device here")
+    with pytest.raises(RightbatchError, match="No space left") as caught:
+        write_csv(device, ["a"], [])
+    assert caught.value.exit_code == 1
+    assert device.is_char_device()
 
 
 @pytest.mark.parametrize(

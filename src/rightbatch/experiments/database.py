@@ -11,8 +11,9 @@ from rightbatch.errors import InputError, StoreError
 # How long to wait for another process's transaction; each lasts milliseconds.
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02
+ANOTHER = "name another file with --store"
 
-# Part of SQLite's message, what it means, and the way out.
+# Part of SQLite's message, what it means, and the way out of a command that writes.
 MEANINGS = (
     (
         "full",
@@ -27,12 +28,12 @@ MEANINGS = (
     (
         "readonly",
         "it cannot be written to: no permission",
-        "name another file with --store",
+        ANOTHER,
     ),
     (
         "unable to open",
         "it cannot be opened: no permission, or its folder is gone",
-        "name another file with --store",
+        ANOTHER,
     ),
     (
         "malformed",
@@ -91,7 +92,7 @@ def connect_read_only(path: Path, application_id: int) -> sqlite3.Connection:
     _check_place(path)
     if not path.is_file():
         raise InputError(f"store {path} does not exist.", "a sweep makes it")
-    with in_words(path):
+    with in_words(path, reading=True):
         connection = _opened_read_only(path, application_id)
     connection.row_factory = sqlite3.Row
     return connection
@@ -124,8 +125,13 @@ def transaction(
 
 
 @contextmanager
-def in_words(path: Path) -> Generator[None]:
+def in_words(path: Path, *, reading: bool = False) -> Generator[None]:
     """Turn an error of SQLite into ours, with what it means and the way out.
+
+    Args:
+        path: The file.
+        reading: By a command that takes a file as it is: it has no ``--store`` and no
+            ``--resume``.
 
     Raises:
         InputError: The file is not a database.
@@ -145,12 +151,20 @@ def in_words(path: Path) -> Generator[None]:
         message = str(error).lower()
         if "not a database" in message:
             raise InputError(
-                f"{path} is not a database.", "name another file with --store"
+                f"{path} is not a database.", _way_out(ANOTHER, reading)
             ) from error
         for part, meaning, way_out in MEANINGS:
             if part in message:
-                raise StoreError(f"store {path}: {meaning}.", way_out) from error
+                raise StoreError(
+                    f"store {path}: {meaning}.", _way_out(way_out, reading)
+                ) from error
         raise StoreError(f"store {path}: {error}.") from error
+
+
+def _way_out(way_out: str, reading: bool) -> str:
+    if reading:
+        return way_out.replace(" with --store", "").replace(" with --resume", " again")
+    return way_out
 
 
 def _check_place(path: Path) -> None:
@@ -170,7 +184,7 @@ def _check_ours(
     if found != application_id:
         raise InputError(
             f"{path} is a database, but not a store of rightbatch.",
-            "name another file with --store",
+            _way_out(ANOTHER, reading=not may_be_new),
         )
 
 

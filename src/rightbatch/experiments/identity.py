@@ -49,6 +49,7 @@ def identify(workload: Workload) -> StoreIdentity:
                 "direction": target.direction,
                 "on": target.on,
             },
+            example_unit=workload.example_unit,
         )
 
 
@@ -65,7 +66,9 @@ def open_store(path: Path, workload: Workload) -> RunStore:
 
 
 def _optimizer(workload: Workload) -> str:
-    optimizer: Any = workload.optimizer([nn.Parameter(torch.zeros(1))], 1.0)
+    optimizer: Any = workload.optimizer_for(nn.Linear(1, 1))(
+        [nn.Parameter(torch.zeros(1))], 1.0
+    )
     if not isinstance(optimizer, Optimizer):
         raise WorkloadError(
             f"{workload.name}: `optimizer` must return a torch optimizer, got "

@@ -6,56 +6,33 @@ moment loses at most the runs in progress, and several processes may write at on
 
 import json
 import platform
-import sqlite3
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 from rightbatch.errors import StoreError, StoreMismatchError
-from rightbatch.experiments.crossing import Crossing, Trace
 from rightbatch.experiments.database import (
     connect,
     connect_read_only,
     in_words,
     transaction,
 )
-from rightbatch.experiments.record import Run, TargetCrossing
+from rightbatch.experiments.migrations import SCHEMA, TABLES, as_current, migrate
+from rightbatch.experiments.record import Run
+from rightbatch.experiments.run_rows import row_of, run_of
 from rightbatch.experiments.train_record import TrainingRun, pack, unpack
 
-SCHEMA = 2
 # "rbat" in ASCII: tells our files from other programs' databases.
 APPLICATION_ID = 0x72626174
-TABLES = (
-    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS runs (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
-        batch_size INTEGER NOT NULL, lr REAL NOT NULL, seed INTEGER NOT NULL,
-        targets TEXT NOT NULL, crossing TEXT NOT NULL, budget INTEGER NOT NULL,
-        status TEXT NOT NULL, last_step INTEGER NOT NULL, nearest REAL,
-        crossings TEXT NOT NULL, trace TEXT NOT NULL,
-        seconds_training REAL NOT NULL, seconds_checking REAL NOT NULL,
-        median_step_seconds REAL, versions TEXT NOT NULL, finished TEXT NOT NULL,
-        held_out_trace TEXT NOT NULL DEFAULT '[]',
-        UNIQUE (session, batch_size, lr, seed, targets, crossing, budget))""",
-    """CREATE TABLE IF NOT EXISTS timings (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
-        batch_size INTEGER NOT NULL, num_replicas INTEGER NOT NULL,
-        seconds REAL NOT NULL, low REAL NOT NULL, high REAL NOT NULL,
-        device TEXT NOT NULL, versions TEXT NOT NULL,
-        UNIQUE (session, batch_size, num_replicas, device))""",
-    """CREATE TABLE IF NOT EXISTS trainings (
-        id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
-        policy TEXT NOT NULL, seed INTEGER NOT NULL, settings TEXT NOT NULL,
-        status TEXT NOT NULL, steps INTEGER NOT NULL, examples INTEGER NOT NULL,
-        loss REAL, seconds REAL NOT NULL, content BLOB NOT NULL,
-        versions TEXT NOT NULL, finished TEXT NOT NULL,
-        UNIQUE (session, policy, seed, settings))""",
-)
-# Of later making than the file's schema: a store without it is as one that holds none.
+# What a store holds, as rows by table.
+Contents = Mapping[str, Sequence[Mapping[str, Any]]]
+_TABLES_OF_CONTENTS = ("runs", "timings", "trainings")
+# Of later making than schema 1: a store without it is as one that holds none.
 _LATER_TABLES = frozenset({"trainings"})
 
 
@@ -67,10 +44,12 @@ class StoreIdentity:
         workload: Its name.
         fingerprint: What else must agree for runs to be comparable: counts, a hash
             of the data, the target's metric.
+        example_unit: What a batch size counts; None for a store that does not say.
     """
 
     workload: str
     fingerprint: Mapping[str, str | int]
+    example_unit: str | None = None
 
     def differences(self, other: "StoreIdentity", word: str) -> str:
         """Return in what two workloads of a name differ; empty where in nothing.
@@ -85,7 +64,9 @@ class StoreIdentity:
             >>> one.differences(other, "now")
             'parameters 10, now 12'
         """
-        mine, others = self.fingerprint, other.fingerprint
+        mine, others = dict(self.fingerprint), dict(other.fingerprint)
+        if self.example_unit and other.example_unit:
+            mine["unit"], others["unit"] = self.example_unit, other.example_unit
         return "; ".join(
             f"{key} {mine.get(key)!r}, {word} {others.get(key)!r}"
             for key in sorted({*mine, *others})
@@ -115,6 +96,9 @@ class StoredTiming:
 class RunStore:
     """The runs and timings of one workload, in one file.
 
+    A file of an older schema is read as it is; to write to it, it is brought to the
+    schema of today, and a copy of it kept beside it, ``runs.sqlite.schema-1``.
+
     Args:
         path: The file; made when it does not exist and `identity` is given.
         identity: What the store must belong to. None opens an existing one to be
@@ -123,7 +107,7 @@ class RunStore:
 
     Raises:
         InputError: The file or its folder does not exist, or it is no store.
-        StoreMismatchError: It belongs to another workload or another version.
+        StoreMismatchError: It belongs to another workload or a newer version.
         StoreError: It cannot be opened or written.
 
     Example:
@@ -144,6 +128,7 @@ class RunStore:
     ) -> None:
         self.path = path
         self._session: int | None = None
+        self._is_read_only = identity is None
         if identity is None:
             self._connection = connect_read_only(path, APPLICATION_ID)
         else:
@@ -151,6 +136,10 @@ class RunStore:
         try:
             if identity is not None:
                 self._limit(max_bytes)
+                if self._has("meta"):
+                    # Before anything is written: it may be another workload's.
+                    _check_same(path, self._read_identity(), identity)
+                    migrate(self._connection, path, versions()["rightbatch"])
                 self._create(identity)
             self.identity = self._read_identity()
             if identity is not None:
@@ -201,7 +190,7 @@ class RunStore:
         Raises:
             StoreError: The store cannot be written; what it held is kept.
         """
-        return self._insert("runs", _row_of(run) | {"finished": _now()})
+        return self._insert("runs", row_of(run) | {"finished": _now()})
 
     def add_training(self, run: TrainingRun) -> bool:
         """Store a training run, unless the session has it; begins one if none was.
@@ -264,7 +253,7 @@ class RunStore:
             "session": session,
         }
         rows = self._select("runs", filters, "batch_size, lr, seed, id DESC")
-        return tuple(_run_of(row) for row in rows)
+        return tuple(run_of(row) for row in rows)
 
     def trainings(
         self,
@@ -319,6 +308,55 @@ class RunStore:
             for row in self._select("timings", {"session": session}, order)
         )
 
+    def sessions(self) -> tuple[int, ...]:
+        """Return the sessions that have runs, the latest first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        query = "SELECT DISTINCT session FROM runs ORDER BY session DESC"
+        with self._in_words():
+            return tuple(row[0] for row in self._connection.execute(query))
+
+    def contents(self) -> dict[str, list[dict[str, Any]]]:
+        """Return all the store holds at one moment, as rows by table.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._in_words():
+            # One transaction sees one state, whoever writes meanwhile.
+            self._connection.execute("BEGIN")
+        try:
+            return {name: self._select(name, {}, "id") for name in _TABLES_OF_CONTENTS}
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def fill(self, contents: Contents) -> None:
+        """Write all that other stores held into this one, which holds nothing.
+
+        Args:
+            contents: Rows by table, with their sessions.
+
+        Raises:
+            StoreError: The store cannot be written; it holds nothing then.
+        """
+        last = 0
+        with transaction(self._connection, self.path) as cursor:
+            for table, rows in contents.items():
+                for row in rows:
+                    new = {name: row[name] for name in row if name != "id"}
+                    names, marks = ", ".join(new), ", ".join("?" * len(new))
+                    cursor.execute(
+                        f"INSERT INTO {table} ({names}) VALUES ({marks})",
+                        tuple(new.values()),
+                    )
+                    last = max(last, row["session"])
+            cursor.execute("UPDATE meta SET value = ? WHERE key = 'session'", (last,))
+        with self._in_words():
+            # Out of the log and into the file, or an error: closing would not say so.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _limit(self, max_bytes: int | None) -> None:
         if max_bytes is not None:
             page_size = self._connection.execute("PRAGMA page_size").fetchone()[0]
@@ -333,6 +371,8 @@ class RunStore:
             "fingerprint": json.dumps(dict(identity.fingerprint)),
             "session": "0",
         }
+        if identity.example_unit is not None:
+            meta["example_unit"] = identity.example_unit
         with transaction(self._connection, self.path) as cursor:
             cursor.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             for table in TABLES:
@@ -341,16 +381,10 @@ class RunStore:
             cursor.executemany(
                 "INSERT OR IGNORE INTO meta VALUES (?, ?)", list(meta.items())
             )
-            if self._meta("schema") == "1":
-                cursor.execute(
-                    "ALTER TABLE runs ADD COLUMN held_out_trace "
-                    "TEXT NOT NULL DEFAULT '[]'"
-                )
-                cursor.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
 
     def _read_identity(self) -> StoreIdentity:
         schema = self._meta("schema")
-        if schema != str(SCHEMA):
+        if not (schema.isdecimal() and int(schema) <= SCHEMA):
             raise StoreMismatchError(
                 f"store {self.path} has schema {schema}, of rightbatch "
                 f"{self._meta('written_by')}; this is rightbatch "
@@ -360,16 +394,24 @@ class RunStore:
         return StoreIdentity(
             workload=self._meta("workload"),
             fingerprint=json.loads(self._meta("fingerprint")),
+            example_unit=self._found("example_unit"),
         )
 
     def _meta(self, key: str) -> str:
-        with in_words(self.path):
+        found = self._found(key)
+        if found is None:
+            raise StoreError(f"store {self.path}: its entry {key!r} is missing.")
+        return found
+
+    def _found(self, key: str) -> str | None:
+        with self._in_words():
             found = self._connection.execute(
                 "SELECT value FROM meta WHERE key = ?", (key,)
             ).fetchone()
-        if found is None:
-            raise StoreError(f"store {self.path}: its entry {key!r} is missing.")
-        return str(found[0])
+        return None if found is None else str(found[0])
+
+    def _in_words(self) -> AbstractContextManager[None]:
+        return in_words(self.path, reading=self._is_read_only)
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> bool:
         session = self._session or self.begin(resume=False)
@@ -384,17 +426,18 @@ class RunStore:
 
     def _select(
         self, table: str, filters: Mapping[str, Any], order: str
-    ) -> list[sqlite3.Row]:
+    ) -> list[dict[str, Any]]:
         if table in _LATER_TABLES and not self._has(table):
             return []
         given = {name: value for name, value in filters.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "1"
         query = f"SELECT * FROM {table} WHERE {where} ORDER BY {order}"
-        with in_words(self.path):
-            return self._connection.execute(query, tuple(given.values())).fetchall()
+        with self._in_words():
+            rows = self._connection.execute(query, tuple(given.values())).fetchall()
+        return [as_current(table, row) for row in rows]
 
     def _has(self, table: str) -> bool:
-        with in_words(self.path):
+        with self._in_words():
             found = self._connection.execute(
                 "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
                 (table,),
@@ -421,50 +464,6 @@ def _version(package: str) -> str:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _row_of(run: Run) -> dict[str, Any]:
-    return {
-        "batch_size": run.batch_size,
-        "lr": run.lr,
-        "seed": run.seed,
-        "targets": json.dumps(run.targets),
-        "crossing": json.dumps(asdict(run.crossing)),
-        "budget": run.budget,
-        "status": run.status,
-        "last_step": run.last_step,
-        "nearest": run.nearest,
-        "crossings": json.dumps([asdict(crossed) for crossed in run.crossings]),
-        "trace": json.dumps(run.trace),
-        "seconds_training": run.seconds_training,
-        "seconds_checking": run.seconds_checking,
-        "median_step_seconds": run.median_step_seconds,
-        "held_out_trace": json.dumps(run.held_out_trace),
-    }
-
-
-def _run_of(row: sqlite3.Row) -> Run:
-    crossings = json.loads(row["crossings"])
-    return Run(
-        batch_size=row["batch_size"],
-        lr=row["lr"],
-        seed=row["seed"],
-        status=row["status"],
-        last_step=row["last_step"],
-        budget=row["budget"],
-        trace=_trace_of(row["trace"]),
-        crossings=tuple(TargetCrossing(**crossed) for crossed in crossings),
-        nearest=row["nearest"],
-        crossing=Crossing(**json.loads(row["crossing"])),
-        seconds_training=row["seconds_training"],
-        seconds_checking=row["seconds_checking"],
-        median_step_seconds=row["median_step_seconds"],
-        held_out_trace=_trace_of(row["held_out_trace"]),
-    )
-
-
-def _trace_of(text: str) -> Trace:
-    return tuple((step, value) for step, value in json.loads(text))
 
 
 def _check_same(path: Path, found: StoreIdentity, wanted: StoreIdentity) -> None:

@@ -1,13 +1,16 @@
 """Tables of runs and of step times measured elsewhere, read from CSV files."""
 
 import csv
+import errno
 import math
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rightbatch._checks import did_you_mean
-from rightbatch.errors import TableError
+from rightbatch.errors import RightbatchError, TableError
 from rightbatch.experiments.counts import (
     COUNTS,
     Row,
@@ -26,6 +29,8 @@ _NAMES = ("workload", "run", "lr")
 
 # Above it no count is real, and the arithmetic of a fit would overflow.
 LARGEST = 1e15
+# No fault of the path: the disk is full, or past a limit, or broken.
+_DISK_FAILED = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,23 +282,39 @@ def read_times(path: Path) -> tuple[TableTime, ...]:
 def write_csv(
     path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
-    """Write a table; a value that is None is left empty.
+    """Write a table, whole or not at all; a value that is None is left empty.
 
     Args:
-        path: The file, overwritten.
+        path: The file; an existing one is replaced.
         columns: Names.
         rows: Values in the order of `columns`.
 
     Raises:
         TableError: The file cannot be written.
+        RightbatchError: The disk failed or is full; an older file is kept.
     """
+    # A device, a pipe or a link is written to where it is.
+    in_place = path.is_symlink() or (path.exists() and not path.is_file())
+    in_place = in_place or (path.exists() and not os.access(path.parent, os.W_OK))
+    beside = path if in_place else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with path.open("w", newline="", encoding="utf-8") as lines:
+        with beside.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.writer(lines)
             writer.writerow(columns)
             writer.writerows(["" if v is None else v for v in row] for row in rows)
+        if not in_place:
+            beside.replace(path)
     except OSError as error:
-        raise TableError(f"{path}: cannot be written: {error.strerror}.") from error
+        if error.errno not in _DISK_FAILED:
+            raise TableError(f"{path}: cannot be written: {error.strerror}.") from error
+        raise RightbatchError(
+            f"{path}: could not be written: {error.strerror}.",
+            "free some space, or name another file",
+        ) from error
+    finally:
+        if not in_place:
+            with suppress(OSError):
+                beside.unlink()
 
 
 def _read(
