@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rightbatch.errors import InputError
 from rightbatch.experiments.data.published import PUBLISHED
+from rightbatch.workload import STAND_IN_FILE
 
 SUMS_FILE = "MD5SUMS"
 
@@ -103,6 +104,8 @@ def difference(data_set: str, path: Path) -> str:
         >>> difference("mnist", path)
         'train-labels-idx1-ubyte.gz has 3 bytes, the published file 28,881'
     """
+    if (path.parent / STAND_IN_FILE).exists():
+        return "generated"
     for file in PUBLISHED.get(data_set, ()):
         if file.name == path.name and path.is_file():
             size = path.stat().st_size

@@ -23,6 +23,8 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
             the same files share one reading through ``functools.cache(read)``.
         rows: ``rows(n)`` picks rows out of n; all when None.
         relabel: Maps labels to others; as they are when None.
+        center: Taken from all pixels, once they are in 0..1.
+        spread: What pixels are then divided by.
 
     Example:
         >>> pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(3, 1, 1, 1)
@@ -40,21 +42,26 @@ class LabelledImages(Dataset[tuple[Tensor, Tensor]]):
         *,
         rows: Callable[[int], Tensor] | None = None,
         relabel: Callable[[Tensor], Tensor] | None = None,
+        center: float = 0.0,
+        spread: float = 1.0,
     ) -> None:
         self._read = read
         self._rows = rows
         self._relabel = relabel
+        self._center = center
+        self._spread = spread
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Images, shape (n, channels, height, width), in 0..1; labels, shape (n,)."""
+        """Images, shape (n, channels, height, width), floats; labels, shape (n,)."""
         images, labels = self._read()
         if self._rows is not None:
             rows = self._rows(len(labels))
             images, labels = images[rows], labels[rows]
         if self._relabel is not None:
             labels = self._relabel(labels)
-        return images.float().div_(255), labels
+        pixels = images.float().div_(255)
+        return pixels.sub_(self._center).div_(self._spread), labels
 
     def __len__(self) -> int:
         return len(self.tensors[1])

@@ -53,4 +53,4 @@ def source_of(what: str, data_set: str, data_dir: Path | None) -> str:
     except DataMissingError:
         return what
     said = [words for path in paths if (words := difference(data_set, path))]
-    return f"{what}; other files: {', '.join(said)}" if said else what
+    return f"{what}; other files: {said[0]}" if said else what

@@ -31,12 +31,17 @@ class ImageSets(NamedTuple):
 def fifths_of(
     read: Callable[[], tuple[Tensor, Tensor]],
     relabel: Callable[[Tensor], Tensor] | None = None,
+    *,
+    center: float = 0.0,
+    spread: float = 1.0,
 ) -> ImageSets:
     """Return the sets of rows on which Perrone et al. train and record losses.
 
     Args:
         read: As :class:`LabelledImages` takes it; called once, when first needed.
         relabel: Maps labels to others.
+        center: Taken from all pixels, once they are in 0..1.
+        spread: What pixels are then divided by.
 
     Example:
         >>> import torch
@@ -44,7 +49,9 @@ def fifths_of(
         >>> [len(rows) for rows in sets]
         [8, 2, 2]
     """
-    images = partial(LabelledImages, cache(read), relabel=relabel)
+    images = partial(
+        LabelledImages, cache(read), relabel=relabel, center=center, spread=spread
+    )
     return ImageSets(
         train=images(rows=trained_on),
         subset=images(rows=training_subset),
