@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from rightbatch.errors import InputError, WorkloadError
 from rightbatch.sampler import chunks
+from rightbatch.sampler.image_layout import layout_for
 from rightbatch.workload import Workload, failing_as
 
 # A convolution of 128 images stays in a core's cache; of 512 it takes 1.8 x as long.
@@ -51,6 +52,7 @@ class Evaluation:
         self._of_corpus = workload.corpus_metrics.get(name)
         self._metric = workload.metric("loss" if self._of_corpus else name)
         self._ranked: tuple[Any, ...] = ()
+        self._layout: Callable[[Any], Any] | None = None
         with failing_as(f"{workload.name}: `evaluate_on`"):
             self._chunks = self._read(workload.evaluate_on)
 
@@ -90,9 +92,9 @@ class Evaluation:
         """
         if self._of_corpus is not None and self._workload.held_out is not None:
             return self._corpus_value(model, self._of_corpus, self._workload.held_out)
-        chunks = self._held_out
+        layout = self.layout(model)
         with evaluating(model):
-            values = torch.cat([self.metric(model, chunk) for chunk in chunks])
+            values = torch.cat([self.metric(model, layout(c)) for c in self._held_out])
         return float(values.mean())
 
     def _corpus_value(
@@ -116,8 +118,20 @@ class Evaluation:
         Raises:
             WorkloadError: The metric does not give one value per example.
         """
+        self.layout(model)
         with evaluating(model):
             return torch.cat([self.metric(model, chunk) for chunk in self._chunks])
+
+    def layout(self, model: nn.Module) -> Callable[[Any], Any]:
+        """Return what lays out batches so that the workload's model is fast on them.
+
+        Args:
+            model: One of the workload's; it is tried once, on the first chunk.
+        """
+        if self._layout is None:
+            self._layout = layout_for(model, self._workload.loss, self._chunks[0])
+            self._chunks = tuple(map(self._layout, self._chunks))
+        return self._layout
 
     def metric(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the metric of each example of a batch: float64, shape (b,).
@@ -144,7 +158,8 @@ class Evaluation:
         workload = self._workload
         if workload.collate is None and hasattr(workload.evaluate_on, "tensors"):
             order = values.argsort(descending=True)
-            return self._read(workload.evaluate_on, size, order)
+            read = self._read(workload.evaluate_on, size, order)
+            return read if self._layout is None else tuple(map(self._layout, read))
         # Items are costly to fetch and collate anew: rank whole batches instead.
         if not self._ranked:
             self._ranked = self._read(workload.evaluate_on, size)
