@@ -4,14 +4,28 @@ import multiprocessing
 
 import torch
 
+# Imported once for all processes of a test run. The first optimizer of a process
+# imports all of dynamo, which takes as long as torch itself.
+PRELOADED = (
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.nn.parallel",
+    "rightbatch.collectives",
+    "rightbatch.controller",
+)
+
+
+def processes_of(target, arguments):
+    """Return processes, not yet started, one for each tuple of arguments."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return [context.Process(target=target, args=given) for given in arguments]
+
 
 def found_by_each(work, world, folder):
     """Return what ``work(rank, meeting, folder)`` left in its file, by rank."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=work, args=(rank, folder / "meeting", folder))
-        for rank in range(world)
-    ]
+    meeting = folder / "meeting"
+    processes = processes_of(work, [(rank, meeting, folder) for rank in range(world)])
     for process in processes:
         process.start()
     for process in processes:

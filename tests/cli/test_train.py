@@ -263,7 +263,7 @@ def wait_for_checkpoint(folder, process, num_evaluations):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(rightbatch, tmp_path):
     (tmp_path / "own.py").write_text(SLOW)
     words = (
         "train", "own.py:own", "--policy", "noise-following", "--lr-rule", "adascale",
@@ -275,11 +275,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
-    resumed = start(tmp_path, *words, "--resume")
-    whole = start(tmp_path, *words, "--store", "other.sqlite")
-    found, expected = (
-        json.loads(process.communicate()[0]) for process in (resumed, whole)
-    )
+    found = rightbatch(*words, "--resume").document
+    expected = rightbatch(*words, "--store", "other.sqlite").document
     assert without_clock(found["trace"]) == without_clock(expected["trace"])
     assert len({row["batch_size"] for row in found["trace"]}) > 1
     losses = [
@@ -290,7 +287,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(rightbatch, tmp_path):
     (tmp_path / "own.py").write_text(SLOW)
     words = ("train", "own.py:own", "--policy", "geodamp:delay=1", *QUICK)
     process = start(tmp_path, *words, "--json", "--checkpoint-seconds", 0.02)
@@ -305,9 +302,9 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(tmp_path):
     last = err.strip().splitlines()[-1]
     assert "interrupted in geodamp:delay=1, seed 0, after" in last
     assert "--resume" in last
-    resumed = start(tmp_path, *words, "--json", "--resume")
-    found = json.loads(resumed.communicate()[0])
-    assert resumed.returncode == 0
+    resumed = rightbatch(*words, "--json", "--resume")
+    assert resumed.code == 0
+    found = resumed.document
     assert len(found["trace"]) > len(document["trace"])
     assert found["trace"][: len(document["trace"]) - 1] == document["trace"][:-1]
 

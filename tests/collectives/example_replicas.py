@@ -1,7 +1,6 @@
 """What the processes of the tests do; a module of its own, to be spawned."""
 
 import math
-import multiprocessing
 import os
 import sys
 import time
@@ -31,11 +30,10 @@ ENDS = ("died", "raised", "stopped early", "silent", "never started")
 
 def start(target, *given):
     """Start a process for each replica, quickly: torch is imported once for all."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rightbatch.collectives", "torch.nn.parallel"])
-    processes = [
-        context.Process(target=target, args=(own, *given)) for own in range(WORLD)
-    ]
+    # Under torchrun this file is a script, which has no tests to import from.
+    from example_replicas import processes_of
+
+    processes = processes_of(target, [(own, *given) for own in range(WORLD)])
     for process in processes:
         process.start()
     return processes
