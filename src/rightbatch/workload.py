@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import platformdirs
 from torch import Tensor, nn
@@ -91,6 +91,20 @@ class Target:
         return value >= self.value
 
 
+@runtime_checkable
+class NeedsModel(Protocol):
+    """What a workload may have as its `optimizer` if the parameters are not enough."""
+
+    def for_model(self, model: nn.Module, lr: float) -> Optimizer:
+        """Return the optimizer of a model.
+
+        Args:
+            model: Whose parameters it is to change.
+            lr: Learning rate.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """What a sweep or a plan runs on.
@@ -110,6 +124,9 @@ class Workload:
         optimizer: ``optimizer(parameters, lr)`` returns a torch optimizer.
         target: What training is for.
         lrs: Learning rates to choose among.
+        ema_decay: The target is checked on the average of the weights, an exponential
+            moving one with this decay that starts at the untrained weights; None
+            for the weights themselves.
         example_unit: What an example is, in one word.
         source: Where the workload comes from, in a sentence.
         collate: Makes a batch of a list of items.
@@ -141,6 +158,7 @@ class Workload:
     optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
     target: Target
     lrs: tuple[float, ...]
+    ema_decay: float | None = None
     example_unit: str = "example"
     source: str = ""
     held_out: Dataset[Any] | None = None
@@ -169,8 +187,28 @@ class Workload:
                 f"{who}: `metrics` must not hold 'loss'; that is the field `loss`."
             )
         positive_array(who, "lrs", self.lrs)
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise WorkloadError(
+                f"{who}: `ema_decay` must be between 0 and 1, got {self.ema_decay:g}."
+            )
         known = ("loss", *self.metrics, *self.corpus_metrics)
         one_of(who, "target.metric", self.target.metric, known)
+
+    def optimizer_for(
+        self, model: nn.Module
+    ) -> Callable[[Iterable[nn.Parameter], float], Optimizer]:
+        """Return what makes the optimizer of a model from parameters and lr.
+
+        Args:
+            model: A model of this workload.
+
+        Returns:
+            The field `optimizer`, or what stands for it where it :class:`NeedsModel`.
+        """
+        optimizer = self.optimizer
+        if not isinstance(optimizer, NeedsModel):
+            return optimizer
+        return lambda _, lr: optimizer.for_model(model, lr)
 
     def metric(self, name: str) -> Callable[[nn.Module, Any], Tensor]:
         """Return the function behind a metric's name.
