@@ -6,6 +6,7 @@ from rightbatch.sampler.examples import ExampleStream, chunks, whole
 from rightbatch.sampler.iterable import IterableStream
 from rightbatch.sampler.loading import Loading
 from rightbatch.sampler.micro_batches import MicroBatchStream
+from rightbatch.sampler.side_by_side import SideBySide
 from rightbatch.sampler.update_batch import ForwardPass, UpdateBatch
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "IterableStream",
     "Loading",
     "MicroBatchStream",
+    "SideBySide",
     "Stream",
     "UpdateBatch",
     "chunks",

@@ -83,6 +83,25 @@ class ExampleStream:
         """How many examples have been handed out."""
         return self._examples
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...] | None:
+        """Tensors whose rows are the items; None where it goes item by item."""
+        return self._tensors
+
+    def rows(self, count: int, *, ahead: int = 0) -> Tensor:
+        """Return which rows of :attr:`tensors` come next; hands none out.
+
+        Args:
+            count: How many rows.
+            ahead: Examples that are passed over first.
+        """
+        return self._order.take(self._examples + ahead, count)
+
+    def skip(self, count: int) -> None:
+        """Take `count` examples as handed out."""
+        self._views_of = 0
+        self._examples += count
+
     def next(self, batch_size: int) -> Any:
         """Return the next `batch_size` examples as one batch.
 

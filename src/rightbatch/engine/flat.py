@@ -16,6 +16,7 @@ plain loop to float rounding on every path.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -39,6 +40,21 @@ from rightbatch.errors import WorkloadError
 ELEMENTWISE = frozenset({SGD, Adam, AdamW, RMSprop, NAdam, RAdam, Adamax, Adadelta})
 
 
+@dataclass(frozen=True, slots=True)
+class FlatGroup:
+    """Parameters of one of the optimizer's groups, and the buffer that holds them.
+
+    Args:
+        parameters: Views of the buffer, one after the other.
+        flat: The buffer, shape (n,).
+        options: The optimizer's group: its lr and the like.
+    """
+
+    parameters: list[nn.Parameter]
+    flat: Tensor
+    options: dict[str, Any]
+
+
 class Update:
     """One optimizer update per call; made by :func:`make_update`.
 
@@ -58,7 +74,7 @@ class Update:
     ) -> None:
         self.model = model
         self.optimizer = optimizer
-        self._loss = loss
+        self.loss = loss
         self._path = _path_for(model, optimizer)
         self._weights = torch.empty(0)
 
@@ -66,6 +82,11 @@ class Update:
     def path(self) -> str:
         """Which path is taken: "flat add", "flat" or "plain"."""
         return self._path.name
+
+    @property
+    def flat_groups(self) -> tuple[FlatGroup, ...]:
+        """The flat buffers behind the model's parameters; none on the plain path."""
+        return tuple(self._path.groups)
 
     def __call__(self, batch: Any) -> Tensor:
         """Make one update.
@@ -76,10 +97,10 @@ class Update:
         Raises:
             WorkloadError: The loss is not one value per example.
         """
-        losses = self._loss(self.model, batch)
+        losses = self.loss(self.model, batch)
         weights = self._weights
         if losses.shape != weights.shape:
-            weights = self._weights = _equal_weights(losses)
+            weights = self._weights = equal_weights(losses)
         self._path.step(losses, weights)
         # A dot product costs a third of a mean here, and the weights are at hand.
         return losses.detach().dot(weights)
@@ -118,6 +139,7 @@ class _Path(Protocol):
     """How a weighted sum of losses becomes an update."""
 
     name: str
+    groups: list[FlatGroup]
 
     def step(self, losses: Tensor, weights: Tensor) -> None: ...
 
@@ -129,6 +151,7 @@ class _Plain:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
+        self.groups: list[FlatGroup] = []
 
     def step(self, losses: Tensor, weights: Tensor) -> None:
         self._optimizer.zero_grad()
@@ -142,23 +165,27 @@ class _FlatAdd:
     name = "flat add"
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._groups: list[tuple[Tensor, Tensor, dict[str, Any]]] = []
+        self.groups: list[FlatGroup] = []
+        self._gradients: list[Tensor] = []
         for group in optimizer.param_groups:
             trained = _trained(group)
             if not trained:
                 continue
             flat = _flattened(trained)
             gradient = torch.zeros_like(flat)
-            for parameter, part in zip(trained, _parts(gradient, trained), strict=True):
+            for parameter, part in zip(
+                trained, parts_of(gradient, trained), strict=True
+            ):
                 parameter.grad = part
-            self._groups.append((flat, gradient, group))
+            self.groups.append(FlatGroup(trained, flat, group))
+            self._gradients.append(gradient)
 
     def step(self, losses: Tensor, weights: Tensor) -> None:
-        for _, gradient, _ in self._groups:
+        for gradient in self._gradients:
             gradient.zero_()
         losses.backward(weights)
-        for flat, gradient, group in self._groups:
-            flat.add_(gradient, alpha=-group["lr"])
+        for group, gradient in zip(self.groups, self._gradients, strict=True):
+            group.flat.add_(gradient, alpha=-group.options["lr"])
 
 
 class _Flat:
@@ -175,7 +202,8 @@ class _Flat:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._plain: _Plain | None = None
-        self._groups: list[tuple[list[nn.Parameter], Tensor, list[Tensor]]] = []
+        self.groups: list[FlatGroup] = []
+        self._gradients: list[list[Tensor]] = []
         self._parameters: list[nn.Parameter] = []
         for group in optimizer.param_groups:
             trained = _trained(group)
@@ -183,7 +211,8 @@ class _Flat:
                 continue
             flat = _flattened(trained)
             flat.grad = torch.zeros_like(flat)
-            self._groups.append((trained, flat, _parts(flat.grad, trained)))
+            self.groups.append(FlatGroup(trained, flat, group))
+            self._gradients.append(parts_of(flat.grad, trained))
             self._parameters += trained
             group["params"] = [flat]
 
@@ -194,8 +223,8 @@ class _Flat:
         for parameter in self._parameters:
             parameter.grad = None
         losses.backward(weights)
-        for trained, _, parts in self._groups:
-            for parameter, part in zip(trained, parts, strict=True):
+        for group, parts in zip(self.groups, self._gradients, strict=True):
+            for parameter, part in zip(group.parameters, parts, strict=True):
                 if parameter.grad is None or parameter.grad.is_sparse:
                     self._unflatten()
                     self._optimizer.step()
@@ -204,25 +233,30 @@ class _Flat:
         self._optimizer.step()
 
     def _unflatten(self) -> None:
-        groups = {id(group["params"][0]): group for group in _nonempty(self._optimizer)}
-        for trained, flat, _ in self._groups:
-            groups[id(flat)]["params"] = list(trained)
+        for group in self.groups:
+            trained, flat = group.parameters, group.flat
+            group.options["params"] = list(trained)
             for key, value in self._optimizer.state.pop(flat, {}).items():
                 pieces = _state_parts(value, flat, trained)
                 for parameter, piece in zip(trained, pieces, strict=True):
                     self._optimizer.state[parameter][key] = piece
         self._plain = _Plain(self._optimizer)
+        self.groups = []
         self.name = "plain"
 
 
 def _path_for(model: nn.Module, optimizer: Optimizer) -> _Path:
     if type(optimizer) not in ELEMENTWISE or not _can_be_flat(model, optimizer):
         return _Plain(optimizer)
-    if type(optimizer) is SGD and all(map(_has_no_extras, optimizer.param_groups)):
-        hooks = [v for k, v in vars(optimizer).items() if k.endswith("_hooks") and v]
-        if not hooks:
-            return _FlatAdd(optimizer)
+    bare = type(optimizer) is SGD and not has_hooks(optimizer)
+    if bare and all(map(_has_no_extras, optimizer.param_groups)):
+        return _FlatAdd(optimizer)
     return _Flat(optimizer)
+
+
+def has_hooks(optimizer: Optimizer) -> bool:
+    """Return whether somebody wants to be told of each step."""
+    return any(v for k, v in vars(optimizer).items() if k.endswith("_hooks"))
 
 
 def _has_no_extras(group: dict[str, Any]) -> bool:
@@ -261,19 +295,21 @@ def _trained(group: dict[str, Any]) -> list[nn.Parameter]:
     return [p for p in group["params"] if p.requires_grad]
 
 
-def _nonempty(optimizer: Optimizer) -> list[dict[str, Any]]:
-    return [group for group in optimizer.param_groups if group["params"]]
-
-
 def _flattened(parameters: Sequence[nn.Parameter]) -> Tensor:
     """Return one buffer that holds the parameters, which become views of it."""
     flat = torch.cat([p.detach().reshape(-1) for p in parameters])
-    for parameter, part in zip(parameters, _parts(flat, parameters), strict=True):
+    for parameter, part in zip(parameters, parts_of(flat, parameters), strict=True):
         parameter.data = part
     return flat
 
 
-def _parts(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+def parts_of(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Return views of a flat buffer, in the shapes of the parameters it holds.
+
+    Args:
+        flat: Shape (n,).
+        parameters: Of n numbers in all.
+    """
     pieces = flat.split([p.numel() for p in parameters])
     return [t.view(p.shape) for t, p in zip(pieces, parameters, strict=True)]
 
@@ -284,11 +320,19 @@ def _state_parts(
     if not isinstance(value, Tensor):
         return [value for _ in parameters]
     if value.shape == flat.shape:
-        return [part.clone() for part in _parts(value, parameters)]
+        return [part.clone() for part in parts_of(value, parameters)]
     return [value.clone() for _ in parameters]
 
 
-def _equal_weights(losses: Tensor) -> Tensor:
+def equal_weights(losses: Tensor) -> Tensor:
+    """Return 1/B for each of B losses: their weights in the mean.
+
+    Args:
+        losses: Shape (B,).
+
+    Raises:
+        WorkloadError: They are not one value per example.
+    """
     if losses.ndim != 1 or not len(losses):
         raise WorkloadError(
             "workload: `loss` must return one value per example, shape (B,), "
