@@ -147,7 +147,7 @@ def quasi_random_points(
     Example:
         >>> points = quasi_random_points({"lr": Axis(low=0.01, high=1.0)}, 4)
         >>> sorted(round(point["lr"], 3) for point in points)
-        [0.022, 0.042, 0.224, 0.424]
+        [0.026, 0.082, 0.26, 0.821]
     """
     positive_integer("quasi_random_points", "num_points", num_points)
     if not space:

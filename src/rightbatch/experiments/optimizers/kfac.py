@@ -55,9 +55,9 @@ class KfacSettings:
     """
 
     momentum: float = 0.9
-    damping: float = 0.01
+    damping: float = 0.03
     weight_decay: float = 0.0
-    clip: float = 0.0
+    clip: float = 0.001
     factor_every: int = 1
     inverse_every: int = 10
 
@@ -132,7 +132,7 @@ class Kfac(Optimizer):
         >>> _ = torch.manual_seed(0)
         >>> model, images = nn.Linear(4, 3), torch.randn(64, 4)
         >>> labels = images[:, :3].argmax(1)
-        >>> kfac = Kfac(model, 1.0)
+        >>> kfac = Kfac(model, 1.0, KfacSettings(clip=0.1))
         >>> for _ in range(20):
         ...     kfac.zero_grad()
         ...     functional.cross_entropy(model(images), labels).backward()
