@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from rightbatch.errors import InputError
 from rightbatch.experiments.data.checksums import check_sum
 
+CHUNK = 1 << 20
+
 
 def members(
     path: Path, wanted: Callable[[PurePosixPath], bool]
@@ -41,15 +43,27 @@ def members(
         return
     check_sum(path)
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with _opened(path) as archive:
             for member in archive:
                 if member.isfile() and wanted(PurePosixPath(member.name)):
                     file = archive.extractfile(member)
                     assert file is not None  # it is a plain file
                     yield member.name, file.read()
+            # The sum over a gzip file stands at its end, past what an archive needs.
+            while archive.fileobj and archive.fileobj.read(CHUNK):
+                pass
     except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(
-            f"{path}: cut short, damaged or no tar archive: {error}.",
+            f"{path}: cut short or damaged: {error}.", "fetch the file again"
+        ) from None
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:*")
+    except tarfile.ReadError:
+        raise InputError(
+            f"{path}: not a tar archive, or cut short at its beginning.",
             "fetch the file again",
         ) from None
 

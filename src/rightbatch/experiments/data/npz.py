@@ -51,7 +51,8 @@ def read_npz(path: Path, *, side: int, num_classes: int) -> tuple[Tensor, Tensor
 def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     check_sum(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file that it opened and cannot read to be closed some day.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in ("X", "y") if name not in archive]
             if missing:
                 raise InputError(
