@@ -7,8 +7,8 @@
 (--rows), Nesterov's momentum .9, lr .03; *linear*: the linear network, SGD at .0025;
 *digits*: the 64-64-10 network, SGD at .1. On each a training loss is to be reached that
 lies by some excess above the least there is, for three excesses. The learning rate is
-the same for all but the constant small batch, which is run at a 4th, a 16th and a 64th of
-it as well, since at the whole rate it stalls in its noise.
+the same for all but the constant small batch, which is run at a 4th, a 16th and a 64th
+of it as well, since at the whole rate it stalls in its noise.
 
 The loss of the whole training set is looked at on the sweep's grid of updates, 2 %
 apart, and smoothed as there. What a policy has evaluated is not counted in the epochs.
