@@ -61,7 +61,7 @@ def transformer_on(path: Path) -> Workload:
     """Return the same workload on a text of one's own, UTF-8, gzipped or not.
 
     Args:
-        path: The text; at least 11 sequences of 64 bytes.
+        path: The text; at least 650 bytes.
 
     Example:
         >>> transformer_on(Path("letters.txt")).name
@@ -120,7 +120,7 @@ class ByteSequences(Dataset[tuple[Tensor, Tensor]]):
         count = (len(part) - 1) // CONTEXT
         if count < 1:
             raise InputError(
-                f"language model: the text must have at least {11 * CONTEXT} bytes, "
+                f"language model: the text must have at least {10 * (CONTEXT + 1)} bytes, "
                 f"got {len(text)}."
             )
         rows = np.arange(count)
