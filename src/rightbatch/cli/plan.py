@@ -10,6 +10,7 @@ from rightbatch._checks import one_of, writable_path
 from rightbatch.cli import communication as comm
 from rightbatch.cli import flags
 from rightbatch.cli import machine as machines
+from rightbatch.cli import plan_buying as buyings
 from rightbatch.cli import plan_quick as quickly
 from rightbatch.cli.options import parse_counts
 from rightbatch.cli.output import Output
@@ -19,16 +20,16 @@ from rightbatch.cli.plan_options import (
     one_target,
     read_candidates,
 )
+from rightbatch.cli.plan_timings import fitted_times, plan_timings
 from rightbatch.cli.planning import Findings, PlanOptions, plan_results
 from rightbatch.cli.sweep import SweepOptions, read_request
-from rightbatch.errors import InputError, NotReachedError, WorkloadFailedError
+from rightbatch.errors import InputError, NotReachedError
 
 if TYPE_CHECKING:
     from rightbatch.cli.sweep import SweepRequest
     from rightbatch.convergence import TunedFit
     from rightbatch.experiments.record import Run
-    from rightbatch.experiments.store import RunStore
-    from rightbatch.step_time import Communication
+    from rightbatch.step_time import StepTimeFit
     from rightbatch.timing import StepTimings
 
 NAME = "plan"
@@ -52,6 +53,8 @@ def run(
     lr: flags.Lrs = None,
     batch_sizes: flags.BatchSizes = "auto",
     seeds: flags.Seeds = 3,
+    regret: buyings.Goal = buyings.GOAL,
+    budget: buyings.Budget = None,
     max_steps: flags.MaxSteps = None,
     crossing: flags.Crossing = None,
     law: Annotated[
@@ -195,27 +198,31 @@ def run(
         quickly.run_quick(out, asked, options, hurried, report)
         return
     check_ways(context, workload, name, (runs, times), options)
-    show_plan(out, _planned(out, asked, options, (runs, times), name), report)
+    goal = buyings.asked_for(context, regret, budget)
+    show_plan(out, _planned(out, asked, options, goal, (runs, times, name)), report)
 
 
 def _planned(
     out: Output,
     asked: SweepOptions,
     options: PlanOptions,
-    tables: tuple[Path | None, Path | None],
-    name: str | None,
+    goal: buyings.BuyingGoal | None,
+    tables: tuple[Path | None, Path | None, str | None],
 ) -> dict[str, Any]:
-    runs, times = tables
+    runs, times, name = tables
     if runs and times:
         from rightbatch.cli.plan_tables import plan_tables
 
         of = (name, one_target(asked.target))
         return plan_tables(out, runs, times, options, of)
-    return plan_workload(out, read_request(asked), options)
+    return plan_workload(out, read_request(asked), options, goal)
 
 
 def plan_workload(
-    out: Output, request: "SweepRequest", options: PlanOptions
+    out: Output,
+    request: "SweepRequest",
+    options: PlanOptions,
+    goal: buyings.BuyingGoal | None = None,
 ) -> dict[str, Any]:
     """Return the document of a plan, everything measured here.
 
@@ -223,6 +230,7 @@ def plan_workload(
         out: Told of the progress.
         request: The sweep.
         options: What to plan for.
+        goal: What runs are bought for; None for the whole grid.
 
     Returns:
         The JSON document.
@@ -236,26 +244,37 @@ def plan_workload(
     from rightbatch.experiments.identity import open_store
 
     about = _about(request)
+    if goal is not None:
+        request = buyings.with_candidates(request, about["num_examples"], options)
     _check_feasible(request, options, about["num_examples"])
     with open_store(request.store, request.workload) as store:
         store.begin(resume=request.resume)
-        timings = _timings(out, request, store, options)
+        timings = plan_timings(out, request, store, options)
         between, notes = options.choice.resolve(
             out, about["parameters"], options.replicas
         )
-        done = run_sweep(out, request, store)
+        step_time = fitted_times(timings, between, options)
+        market = goal and buyings.Market(request, options, goal, step_time)
+        if market:
+            done = market.buy(out, store)
+            request = market.request
+        else:
+            done = run_sweep(out, request, store)
         inputs = {
             **request.inputs(),
             **options.inputs(),
+            **buyings.inputs(goal),
             "num_threads": timings.num_threads,
         }
         missed = not_reached(done, request)
         if missed:
             out.fail(out.document(inputs, runs=rows_of(done)), missed)
-        fits = _fits(request, done, options.law)
-        findings = _findings(fits, timings, between, about["num_examples"], options)
+        law = options.law if market is None else market.law
+        fits = _fits(request, done, law)
+        findings = _findings(fits, timings, step_time, about["num_examples"], options)
         findings = replace(findings, min_batch_size=_least(done, fits[-1][0]))
         results = plan_results(findings, request.workload.name)
+        bill = market.results(findings, results) if market else buyings.NOTHING_BOUGHT
         checks: list[dict[str, Any]] = []
         if options.verify:
             from rightbatch.cli.verification import verify_plan
@@ -269,6 +288,7 @@ def plan_workload(
         **results,
         step_time=step_time_entry(findings.step_time, points),
         runs=rows_of(done),
+        **bill,
         verification=checks,
     )
 
@@ -330,65 +350,13 @@ def show_plan(out: Output, document: dict[str, Any], report: Path) -> None:
         sheets += [comparison_sheet(plain["comparisons"]), ""]
     if plain["verification"]:
         sheets += [verification_sheet(plain["verification"]), ""]
+    if plain.get("regret"):
+        sheets += [plain["regret"]["sentence"], ""]
     sheets += [f"warning: {text}" for text in plain["warnings"]]
     sheets += ["", plain["sentence"]]
     written = write_html(plain, report)
     out.show(plain, *sheets)
     out.note(f"report: {written}")
-
-
-def _timings(
-    out: Output, request: "SweepRequest", store: "RunStore", options: PlanOptions
-) -> "StepTimings":
-    """Return the step times: the store's where it has them all, else measured."""
-    from rightbatch.cli.time import time_steps, timed_batch_sizes
-    from rightbatch.experiments.store import StoredTiming
-
-    device = options.device
-    sizes = timed_batch_sizes(request.workload, "auto")
-    known = _stored_timings(store, sizes, device) if request.resume else None
-    if known is not None:
-        return known
-    how = (device, options.timing_seconds)
-    try:
-        timings = time_steps(out, request.workload, sizes, *how)
-    except WorkloadFailedError as error:
-        # One example is too few for batch normalisation; no plan needs it to be timed.
-        if sizes[0] in request.settings.batch_sizes or len(sizes) < 3:
-            raise
-        out.note(f"batch size {sizes[0]} cannot be timed, left out: {error}")
-        timings = time_steps(out, request.workload, sizes[1:], *how)
-    for timing in timings.timings:
-        store.add_timing(
-            StoredTiming(
-                batch_size=timing.batch_size,
-                num_replicas=timing.num_replicas,
-                seconds=timing.seconds,
-                spread=timing.spread,
-                device=device,
-            )
-        )
-    return timings
-
-
-def _stored_timings(
-    store: "RunStore", sizes: tuple[int, ...], device: str
-) -> "StepTimings | None":
-    from rightbatch.timing import StepTiming, StepTimings
-
-    known = {kept.batch_size: kept for kept in store.timings() if kept.device == device}
-    if not set(sizes) <= known.keys():
-        return None
-    found = [
-        StepTiming(
-            batch_size=size,
-            seconds=known[size].seconds,
-            spread=known[size].spread,
-            num_steps=1,
-        )
-        for size in sizes
-    ]
-    return StepTimings(timings=tuple(found), device=device, num_threads=1)
 
 
 def _fits(
@@ -436,19 +404,13 @@ def _least(runs: "tuple[Run, ...]", target: float | None) -> int | None:
 def _findings(
     fits: "tuple[tuple[float | None, TunedFit], ...]",
     timings: "StepTimings",
-    between: "Communication",
+    step_time: "StepTimeFit",
     num_examples: int,
     options: PlanOptions,
 ) -> Findings:
     sizes, seconds = timings.batch_sizes, timings.seconds
-    if len(sizes) < 2:
-        alone = ", ".join(str(size) for size in sizes)
-        raise NotReachedError(
-            f"timing: only batch size {alone} fits. {timings.stopped}"
-        )
     known = [sizes[-1] if timings.stopped else None, options.max_micro_batch_size]
     passes = [size for size in known if size is not None]
-    step_time = options.machine.fit(sizes, seconds, communication=between)
     return Findings(
         fits=fits,
         step_time=step_time,

@@ -19,6 +19,8 @@ MADE_HERE = (
     "store",
     "resume",
     "processes",
+    "regret",
+    "budget",
     "data_dir",
     "device",
     "timing_seconds",

@@ -41,6 +41,8 @@ OF_RUNS = (
     "store",
     "resume",
     "processes",
+    "regret",
+    "budget",
     "verify",
     "runs",
     "times",
