@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--also", type=Path, nargs="*", default=())
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.folder.mkdir(exist_ok=True)
+    args.folder.mkdir(parents=True, exist_ok=True)
     begin, laws = time.process_time(), {}
     for name in OPTIMIZERS:
         laws[name] = show(name, tuned_runs(name, args.folder))
