@@ -57,7 +57,7 @@ def workload_of(name: str) -> Workload:
 
 
 def tuned_runs(name: str, folder: Path) -> list[Run]:
-    """Return all runs; each best rate lies between two that are worse on either side."""
+    """Return all runs; each best rate has two worse ones on either side."""
     workload = workload_of(name)
     runs: list[Run] = []
     centre = round(math.log(OPTIMIZERS[name][1], RATIO))
