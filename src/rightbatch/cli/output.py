@@ -14,6 +14,8 @@ import typer
 from rightbatch.errors import InterruptedRunError, RightbatchError
 
 SCHEMA = 1
+# As a workload's name has it; its own module would load torch.
+STAND_IN_MARK = "(stand-in)"
 _results: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
@@ -51,6 +53,8 @@ class Output:
     def show(self, document: Mapping[str, Any], *renderables: Any) -> None:
         """Print the result: the document under ``--json``, else the renderables.
 
+        Text about a workload whose data is a stand-in says so.
+
         Args:
             document: From :meth:`document`.
             *renderables: Text, or what rich can print.
@@ -63,6 +67,8 @@ class Output:
         console = Console(soft_wrap=False, highlight=False, markup=False)
         for renderable in renderables:
             console.print(renderable)
+        if STAND_IN_MARK in f"{document.get('inputs')} {document.get('workload')}":
+            console.print("Measured on a stand-in: generated files, not the data.")
 
     def fail(self, document: Mapping[str, Any], error: RightbatchError) -> NoReturn:
         """Print what there is, then end the command with the error.
