@@ -23,6 +23,22 @@ DataDir = Annotated[
         help="Where data sets lie; else $RIGHTBATCH_DATA, then the user's data folder."
     ),
 ]
+OptimizerName = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="sgd, momentum, nesterov, adam, adamw, rmsprop or kfac in place of the "
+        "workload's own, at learning rates of its own.",
+    ),
+]
+Ema = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DECAY",
+        help="Check an exponential moving average of the weights with this decay.",
+    ),
+]
 Store = Annotated[
     Path | None,
     typer.Option(help="File the runs are kept in; runs/WORKLOAD.sqlite by default."),

@@ -41,6 +41,8 @@ class SweepOptions:
         data_dir: Where data sets lie.
         dask: Where a Dask cluster runs them; None for processes of our own.
         record_held_out: The metric on the held-out set as well.
+        optimizer: In place of the workload's own; None for that.
+        ema: Decay of the averaged weights; None for the workload's own.
     """
 
     spec: str
@@ -56,6 +58,8 @@ class SweepOptions:
     data_dir: Path | None
     dask: str | None = None
     record_held_out: bool = False
+    optimizer: str | None = None
+    ema: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class SweepRequest:
             "max_steps": settings.max_steps,
             "crossing": settings.crossing.to_dict() if settings.crossing else None,
             "record_held_out": settings.record_held_out,
+            "optimizer": settings.optimizer,
+            "ema_decay": self.workload.ema_decay,
             "store": str(self.store),
             "resume": self.resume,
             "versions": versions(),
@@ -111,6 +117,8 @@ def run(
     max_steps: flags.MaxSteps = None,
     crossing: flags.Crossing = None,
     record_held_out: flags.RecordHeldOut = False,
+    optimizer: flags.OptimizerName = None,
+    ema: flags.Ema = None,
     store: flags.Store = None,
     resume: flags.Resume = False,
     processes: flags.Processes = None,
@@ -142,6 +150,8 @@ def run(
         data_dir=data_dir,
         dask=dask,
         record_held_out=record_held_out,
+        optimizer=optimizer,
+        ema=ema,
     )
     request = read_request(options)
     with open_store(request.store, request.workload) as kept:
@@ -175,6 +185,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
         parse_positive,
     )
     from rightbatch.cli.time import count_examples
+    from rightbatch.experiments.optimizers.named import with_optimizer
     from rightbatch.experiments.run import default_crossing
     from rightbatch.experiments.sweep import SweepSettings, auto_batch_sizes
     from rightbatch.workload import load_workload
@@ -187,6 +198,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
     if options.target is not None:
         values = parse_numbers("--target", options.target)
     workload = load_workload(options.spec, options.data_dir)
+    workload = with_optimizer(workload, options.optimizer, options.ema)
     target = workload.target
     if options.crossing is not None:
         wanted: Any = options.crossing
@@ -202,6 +214,8 @@ def read_request(options: SweepOptions) -> SweepRequest:
         crossing=default_crossing(workload),
         max_steps=options.max_steps,
         record_held_out=options.record_held_out,
+        optimizer=options.optimizer,
+        ema_decay=options.ema,
     ).resolved(workload)
     path = options.store or default_store(workload.name)
     if not options.store:

@@ -24,8 +24,9 @@ def identify(workload: Workload) -> StoreIdentity:
     """Return what the runs of a workload may be stored under.
 
     The model's number of parameters, the optimizer and its settings, the sizes of the
-    data sets with a hash of 32 examples of each, and the target's metric, direction
-    and examples; not the target's value, which a sweep is free to choose.
+    data sets with a hash of 32 examples of each, the target's metric, direction and
+    examples, and the decay of averaged weights; not the target's value, which a sweep
+    is free to choose.
 
     Raises:
         WorkloadFailedError: The workload's own code raised.
@@ -36,6 +37,7 @@ def identify(workload: Workload) -> StoreIdentity:
         4810
     """
     target = workload.target
+    decay = workload.ema_decay
     # Data may be augmented at random: the same draws give the same hash.
     with failing_as(f"{workload.name}: reading it"), OwnRandomness(0).in_use():
         return StoreIdentity(
@@ -48,6 +50,7 @@ def identify(workload: Workload) -> StoreIdentity:
                 "metric": target.metric,
                 "direction": target.direction,
                 "on": target.on,
+                **({} if decay is None else {"ema_decay": f"{decay:g}"}),
             },
             example_unit=workload.example_unit,
         )

@@ -7,7 +7,7 @@ the data and the draws of dropout, from generators of the run's own.
 
 import math
 from collections.abc import Generator, Iterable, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -20,6 +20,7 @@ from rightbatch.engine import make_update
 from rightbatch.errors import InputError
 from rightbatch.experiments.crossing import Crossing, grid_step
 from rightbatch.experiments.evaluation import Evaluation, HardestFirst
+from rightbatch.experiments.optimizers.ema import AveragedWeights
 from rightbatch.experiments.randomness import OwnRandomness, derived_seed
 from rightbatch.experiments.record import Run, Status, read_crossings
 from rightbatch.sampler import ExampleStream
@@ -259,8 +260,15 @@ class LiveRun:
         self._model = workload.model(settings.seed)
         self._model.train()
         self._update = make_update(
-            self._model, workload.optimizer, workload.loss, settings.lr
+            self._model,
+            workload.optimizer_for(self._model),
+            workload.loss,
+            settings.lr,
         )
+        self._average = None
+        if workload.ema_decay is not None:
+            # After the update, which may have moved the parameters into one buffer.
+            self._average = AveragedWeights(self._model, workload.ema_decay)
         self._stream = ExampleStream(
             workload.train,
             derived_seed(settings.seed, 1),
@@ -292,18 +300,20 @@ class LiveRun:
         return -(-wanted // crossing.every) * crossing.every
 
     def _train(self, stop: int) -> None:
-        update, stream, batch_size = (
-            self._update,
-            self._stream,
-            self.settings.batch_size,
-        )
+        batch_size = self.settings.batch_size
         start = perf_counter()
-        losses = [update(stream.next(batch_size)) for _ in range(stop - self.step)]
+        losses = [self._next(batch_size) for _ in range(stop - self.step)]
         seconds = perf_counter() - start
         self._seconds_training += seconds
         self._step_seconds.append(seconds / len(losses))
         self.step = stop
         self._running.add(float(torch.stack(losses).mean()), len(losses), stop)
+
+    def _next(self, batch_size: int) -> torch.Tensor:
+        loss = self._update(self._stream.next(batch_size))
+        if self._average is not None:
+            self._average.update()
+        return loss
 
     def _judge(self, index_before: int) -> None:
         if self._running.diverged(self._initial_loss, self.step):
@@ -327,6 +337,13 @@ class LiveRun:
             self.status = "reached"
 
     def _check(self) -> float:
+        with self._averaged():
+            return self._check_model()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._average is None else self._average.in_use()
+
+    def _check_model(self) -> float:
         start = perf_counter()
         evaluation, crossing = self._evaluation, self.settings.crossing
         if crossing.definition == "first" and not evaluation.of_corpus:
@@ -350,7 +367,8 @@ class LiveRun:
             return True
         start = perf_counter()
         easiest_left = max(self._left)
-        passes = self._hardest_first.may_be_within(self._model, easiest_left)
+        with self._averaged():
+            passes = self._hardest_first.may_be_within(self._model, easiest_left)
         self._seconds_checking += perf_counter() - start
         return passes
 

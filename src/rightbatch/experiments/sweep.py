@@ -19,6 +19,7 @@ from rightbatch.errors import InputError, WorkloadError
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
 from rightbatch.experiments.identity import identify
+from rightbatch.experiments.optimizers.named import with_optimizer
 from rightbatch.experiments.race import MIN_CAP_FACTOR, Resumed, race
 from rightbatch.experiments.record import Run
 from rightbatch.experiments.run import (
@@ -51,6 +52,10 @@ class SweepSettings:
         cap_factor: Updates allowed, as a multiple of those of the first learning rate
             to arrive at the same batch size and seed; at least 2.
         record_held_out: Record the metric on the workload's held-out set as well.
+        optimizer: In place of that of a workload given by name, as for
+            :func:`rightbatch.experiments.optimizers.named.named_optimizer`.
+        ema_decay: Of the averaged weights that such a workload is checked on; None
+            for its own.
 
     Raises:
         InputError: A value is not of its kind, or a list is empty.
@@ -68,6 +73,8 @@ class SweepSettings:
     max_steps: int | None = None
     cap_factor: float = CAP_FACTOR
     record_held_out: bool = False
+    optimizer: str | None = None
+    ema_decay: float | None = None
 
     def __post_init__(self) -> None:
         positive_array("sweep", "batch_sizes", self.batch_sizes)
@@ -91,6 +98,20 @@ class SweepSettings:
             if not self.targets:
                 raise InputError("sweep: `targets` must not be empty.")
             _set(self, targets=dict.fromkeys(self.targets))
+
+    def load(self, spec: str, data_dir: Path | None) -> Workload:
+        """Return the workload of a name, with the optimizer and averages asked for.
+
+        Args:
+            spec: As for :func:`rightbatch.workload.load_workload`.
+            data_dir: Likewise.
+
+        Raises:
+            InputError: The optimizer or the decay is none.
+            WorkloadError: There is no such workload.
+        """
+        workload = load_workload(spec, data_dir)
+        return with_optimizer(workload, self.optimizer, self.ema_decay)
 
     def resolved(self, workload: Workload) -> "SweepSettings":
         """Return the settings with the workload's own where none were given.
@@ -175,7 +196,7 @@ def sweep(
     """
     spec = workload if isinstance(workload, str) else None
     if isinstance(workload, str):
-        workload = load_workload(workload, data_dir)
+        workload = settings.load(workload, data_dir)
     settings = settings.resolved(workload)
     if store is not None and store.session is None:
         store.begin(resume=resume)
@@ -271,14 +292,14 @@ def _prepare(
     spec: str, data_dir: Path | None, settings: SweepSettings
 ) -> Callable[[Chain], Iterator[tuple[Run, bool]]]:
     torch.set_num_threads(1)
-    workload = load_workload(spec, data_dir)
+    workload = settings.load(spec, data_dir)
     return partial(_run_chain, workload, Evaluation(workload), settings)
 
 
 def _prepare_elsewhere(
     spec: str, data_dir: Path | None, settings: SweepSettings, identity: StoreIdentity
 ) -> Callable[[Chain], Iterator[tuple[Run, bool]]]:
-    workload = load_workload(spec, data_dir)
+    workload = settings.load(spec, data_dir)
     # Another file of that name, or other data, would give runs of something else.
     found = identify(workload)
     if differences := found.differences(identity, "where the sweep began"):

@@ -18,7 +18,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter], float], Optimizer]
 
 # What Adam's kin is tried at: a step moves each weight by about this much, whatever
 # the gradient's size.
-STEP_SIZES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+STEP_SIZES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 KFAC_LRS = (0.03, 0.1, 0.3, 1.0)
 
 
