@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rightbatch.errors import InputError
-from rightbatch.experiments.data.text_stand_in import TEXT_STAND_INS, write_lm_text
+from rightbatch.experiments.data.text_stand_in import write_lm_text
 from rightbatch.experiments.workloads.language_model import (
     ByteSequences,
     sequence_losses,
@@ -14,7 +14,7 @@ from rightbatch.experiments.workloads.language_model import (
     transformer_on,
 )
 from rightbatch.sampler import ExampleStream, whole
-from rightbatch.workload import STAND_IN_FILE, data_status, num_parameters
+from rightbatch.workload import data_status, num_parameters
 
 TEXT = "".join(chr(97 + place % 26) for place in range(1001))
 
@@ -84,16 +84,6 @@ def test_a_text_that_is_too_short_is_refused():
     with pytest.raises(InputError, match="at least 650 bytes, got 649"):
         len(ByteSequences(lambda: "x" * 649, held_out=True))
     assert len(ByteSequences(lambda: "x" * 650, held_out=True)) == 1
-
-
-@pytest.mark.parametrize("name", sorted(TEXT_STAND_INS))
-def test_a_stand_in_says_what_it_is_and_is_the_same_each_time(name, tmp_path):
-    folders = tmp_path / "one", tmp_path / "two"
-    for folder in folders:
-        TEXT_STAND_INS[name](folder)
-    assert "stands in for" in (folders[0] / STAND_IN_FILE).read_text()
-    for path in folders[0].iterdir():
-        assert path.read_bytes() == (folders[1] / path.name).read_bytes()
 
 
 @pytest.mark.slow

@@ -21,7 +21,12 @@ from rightbatch.experiments.workloads.translation import (
 from rightbatch.experiments.workloads.vocabulary import END
 from rightbatch.sampler import ExampleStream
 from rightbatch.timing import measure_step_times
-from rightbatch.workload import data_status, load_workload, num_parameters
+from rightbatch.workload import (
+    STAND_IN_FILE,
+    data_status,
+    load_workload,
+    num_parameters,
+)
 
 
 @pytest.fixture
@@ -47,7 +52,9 @@ def expected_parameters(v, h):
     ("make", "sizes"), [(multi30k_gru, (4_000, 128)), (europarl_gru, (30_000, 512))]
 )
 def test_the_counts_follow_from_the_sizes_and_need_no_data(make, sizes, tmp_path):
-    assert num_parameters(make(tmp_path)) == expected_parameters(*sizes)
+    # Drawing thirty million numbers at random would take seconds.
+    with torch.device("meta"):
+        assert num_parameters(make(tmp_path)) == expected_parameters(*sizes)
 
 
 def test_the_published_learning_rates_and_plain_sgd_are_used():
@@ -184,7 +191,9 @@ def test_sentences_above_fifty_words_are_not_trained_on_but_translated(tiny):
 
 
 def test_a_stand_in_is_marked_and_timed(tiny):
-    workload = load_workload("multi30k-gru", tiny)
+    (tiny / "multi30k_de_en" / STAND_IN_FILE).write_text("generated")
+    place = "rightbatch.experiments.workloads.translation:multi30k_gru"
+    workload = load_workload(place, tiny)
     assert workload.name == "multi30k-gru (stand-in)"
     times = measure_step_times(workload, [20, 200], budget_seconds=0.1)
     assert times.batch_sizes == (20, 200)

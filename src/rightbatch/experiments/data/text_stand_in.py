@@ -6,10 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rightbatch.workload import STAND_IN_FILE
-
-NOTE = "Generated text in the format of {}, which it only stands in for.\n"
-
 SUBJECTS = {
     "Ein Mann": "A man",
     "Eine Frau": "A woman",
@@ -43,14 +39,12 @@ def write_multi30k(folder: Path) -> None:
     """Write Multi30k's four files: 200 pairs to train on and 40 for validation."""
     _write_pairs(folder, "train", 200, seed=0, packed=True)
     _write_pairs(folder, "val", 40, seed=1, packed=True)
-    _say_so(folder, "Multi30k de-en")
 
 
 def write_europarl(folder: Path) -> None:
     """Write files as Europarl's and newstest2013's: 200 pairs and 40."""
     _write_pairs(folder, "europarl-v7.de-en", 200, seed=0)
     _write_pairs(folder, "newstest2013", 40, seed=1)
-    _say_so(folder, "Europarl v7 de-en and newstest2013")
 
 
 def write_lm_text(folder: Path) -> None:
@@ -61,7 +55,6 @@ def write_lm_text(folder: Path) -> None:
         lines = [_sentence(rng)[1] for _ in range(rng.randint(1, 5))]
         speeches.append(f"{SPEAKERS[rng.randint(len(SPEAKERS))]}:\n" + "\n".join(lines))
     _write(folder / "tinyshakespeare.txt.gz", "\n\n".join(speeches) + "\n", packed=True)
-    _say_so(folder, "tiny Shakespeare")
 
 
 # By the folder that a data set's files are looked for in.
@@ -96,7 +89,3 @@ def _write(path: Path, text: str, *, packed: bool) -> None:
     content = text.encode()
     # No time stamp: the same bytes each time.
     path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
-
-
-def _say_so(folder: Path, name: str) -> None:
-    (folder / STAND_IN_FILE).write_text(NOTE.format(name), encoding="utf-8")

@@ -120,8 +120,8 @@ class ByteSequences(Dataset[tuple[Tensor, Tensor]]):
         count = (len(part) - 1) // CONTEXT
         if count < 1:
             raise InputError(
-                f"language model: the text must have at least {10 * (CONTEXT + 1)} bytes, "
-                f"got {len(text)}."
+                "language model: the text must have at least "
+                f"{10 * (CONTEXT + 1)} bytes, got {len(text)}."
             )
         rows = np.arange(count)
         if self._subset is not None:
