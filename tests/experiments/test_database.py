@@ -1,3 +1,4 @@
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_a_reader_sees_what_was_committed_and_cannot_write(connection, path):
     with refused, transaction(reader, path) as cursor:
         cursor.execute("INSERT INTO things VALUES (2)")
     reader.close()
+
+
+def test_a_full_disk_is_none_to_a_reader_unless_a_log_is_still_to_be_read(path):
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA application_id = {OURS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE things (x)")
+    connection.close()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        reader = connect_read_only(path, OURS)
+        assert reader.execute("SELECT count(*) FROM things").fetchone()[0] == 0
+        reader.close()
+        path.with_name("runs.sqlite-wal").write_bytes(b"not yet in the file")
+        with pytest.raises(StoreError, match=r"run the same command again\)$"):
+            connect_read_only(path, OURS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 def test_a_file_that_is_locked_for_long_is_an_error_in_words(connection, path):

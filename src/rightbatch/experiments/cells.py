@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from rightbatch.convergence.tuning import best_learning_rates
 from rightbatch.errors import InputError
-from rightbatch.experiments.record import Run, TargetCrossing
+from rightbatch.experiments.record import Run, Status, TargetCrossing
 from rightbatch.fitting import Interval, half_width
 
 
@@ -115,7 +115,11 @@ class BatchSummary:
             "num_runs": len(best.steps) if best else 0,
             "steps": mean and mean.to_dict(),
             "spread": None if variance is None else math.sqrt(variance),
-            "statuses": dict(self.statuses),
+            "statuses": {
+                status: self.statuses[status]
+                for status in get_args(Status)
+                if status in self.statuses
+            },
         }
 
 

@@ -193,8 +193,9 @@ def _opened_read_only(path: Path, application_id: int) -> sqlite3.Connection:
         return _opened_in_mode(path, application_id, "mode=ro")
     except sqlite3.OperationalError:
         # SQLite keeps an index beside the file even to read; where the folder cannot
-        # be written to, a file without a log is whole without one.
-        if Path(f"{path}-wal").exists():
+        # be written to, or the disk is full, a file without a log is whole without one.
+        log = Path(f"{path}-wal")
+        if log.exists() and log.stat().st_size:
             raise
         return _opened_in_mode(path, application_id, "immutable=1")
 
