@@ -1,14 +1,14 @@
 """Updates and epochs per damper: a convex problem, a linear network and digits.
 
-    python benchmarks/adadamp_experiments.py --out FILE.jsonl [--seeds 3] [--only convex]
-        [--rows 20000] [--report] [--svg docs/images/adadamp.svg]
+    python benchmarks/adadamp_experiments.py --out FILE.jsonl [--seeds 3]
+        [--only convex] [--rows 20000] [--report] [--svg docs/images/adadamp.svg]
 
 *convex*: softmax regression on synthetic rows like covertype's, 20,000 of its 200,000
 (--rows), Nesterov's momentum .9, lr .03; *linear*: the linear network, SGD at .0025;
 *digits*: the 64-64-10 network, SGD at .1. On each a training loss is to be reached that
 lies by some excess above the least there is, for three excesses. The learning rate is
-the same for all but the constant small batch, which is run at a 4th, a 16th and a 64th
-of it as well, since at the whole rate it stalls in its noise.
+the same for all but the constant small batch, which is run at smaller ones as well,
+since at the whole rate it stalls in its noise.
 
 The loss of the whole training set is looked at on the sweep's grid of updates, 2 %
 apart, and smoothed as there. What a policy has evaluated is not counted in the epochs.
@@ -72,6 +72,7 @@ class Problem:
     excesses: tuple[float, ...]
     epochs: int  # of a batch that grows
     sgd_epochs: int
+    shares: tuple[int, ...]  # of the rate, at the constant small batch
     # adadamp tunes these by search; here by hand, once, to grow as far as AdaDamp does.
     pada_rate: float
     geo_delay: float
@@ -86,7 +87,7 @@ class Problem:
             "factor": 2,
             "delay": self.geo_delay,
         }
-        for share in (1, 4, 16, 64):
+        for share in self.shares:
             shown = f", lr/{share}" if share > 1 else ""
             yield f"SGD {start}{shown}", Constant(batch_size=start), lr / share
         yield f"SGD {self.large}", Constant(batch_size=self.large), lr
@@ -115,6 +116,7 @@ def problems(rows: int, only: str | None) -> Iterator[Problem]:
             excesses=(1.0, 0.1, 0.01),
             epochs=60,
             sgd_epochs=6,
+            shares=(1, 16, 64),
             pada_rate=0.5,
             geo_delay=5,
             dwell=1,
@@ -130,6 +132,7 @@ def problems(rows: int, only: str | None) -> Iterator[Problem]:
             excesses=(0.3, 0.1, 0.05),
             epochs=400,
             sgd_epochs=60,
+            shares=(1, 4),
             pada_rate=0.2,
             geo_delay=10,
             dwell=20,
@@ -146,6 +149,7 @@ def problems(rows: int, only: str | None) -> Iterator[Problem]:
             excesses=(0.2, 0.14, 0.07),
             epochs=40,
             sgd_epochs=25,
+            shares=(1, 4, 16),
             full_steps=800,
             pada_rate=2.0,
             geo_delay=2,
