@@ -28,7 +28,7 @@ class Cell:
         >>> cell = Cell(batch_size=8, lr=0.1, steps=(90.0, 100.0, 110.0),
         ...     statuses={"reached": 3}, rounding=0.0)
         >>> print(cell.mean(0.9))
-        99.7 steps (84.2 to 118, 90 %)
+        99.7 steps (84.1 to 118, 90 %)
     """
 
     batch_size: int
