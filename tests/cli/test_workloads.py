@@ -60,7 +60,7 @@ def test_a_sweep_on_a_stand_in_says_so_in_all_it_prints_and_in_its_store(
 ):
     write_stand_ins(tmp_path / "tiny")
     words = "sweep mnist-lenet-small --data-dir tiny --batch-sizes 16 --lr .1 --seeds 1"
-    words += " --max-steps 40 --target 2.2 --store runs.sqlite --quiet"
+    words += " --processes 1 --max-steps 40 --target 2.2 --store runs.sqlite --quiet"
     ended = rightbatch(*words.split())
     assert ended.code == 0, ended.err
     assert ended.out.strip().endswith(SAID)

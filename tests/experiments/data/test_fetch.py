@@ -1,7 +1,10 @@
 """Fetching, from files of this machine that stand for published ones."""
 
 import hashlib
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -94,6 +97,45 @@ def test_the_second_place_is_tried_where_the_first_fails(server, tmp_path, monke
     files = (published("a.gz", tmp_path / "gone", server),)
     monkeypatch.setattr(fetch_module, "PUBLISHED", {"tiny": files})
     assert fetch("tiny", tmp_path)[0].read_bytes() == CONTENTS["a.gz"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/b.gz":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENTS["a.gz"])))
+        self.end_headers()
+        short = self.path.startswith("/short")
+        self.wfile.write(CONTENTS["a.gz"][: 1500 if short else None])
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_connection_that_ends_early_and_a_page_that_is_gone_are_told(
+    tmp_path, monkeypatch
+):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        Thread(target=web.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{web.server_port}"
+        whole, gone = (published(name, tmp_path) for name in CONTENTS)
+        whole = replace(whole, urls=(f"{root}/short/a.gz", f"{root}/a.gz"))
+        gone = replace(gone, urls=(f"{root}/b.gz",))
+        monkeypatch.setattr(fetch_module, "PUBLISHED", {"tiny": (whole, gone)})
+        with pytest.raises(
+            FetchError, match=r"b.gz could not be fetched: .* Error 404"
+        ):
+            fetch("tiny", tmp_path)
+        assert (tmp_path / "tiny" / "a.gz").read_bytes() == CONTENTS["a.gz"]
+        short = replace(whole, urls=whole.urls[:1])
+        monkeypatch.setattr(fetch_module, "PUBLISHED", {"tiny": (short,)})
+        with pytest.raises(
+            FetchError, match="a.gz could not be fetched: .*of 2,560 byt"
+        ):
+            fetch("tiny", tmp_path / "other")
+        web.shutdown()
 
 
 def test_an_interrupted_fetch_leaves_nothing_behind(server, tmp_path):
