@@ -16,13 +16,14 @@ picked at random once. Upper and lower case are alike throughout.
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset
 
@@ -44,6 +45,9 @@ from rightbatch.experiments.workloads.vocabulary import BEGIN
 from rightbatch.workload import Target, Workload, find_any
 
 LRS = (0.1, 0.2, 0.5, 1.0)
+# Groups, and where the words of the first item, the second, ... are in them.
+Batch = tuple[tuple[tuple[Tensor, ...], ...], Tensor]
+
 # A group of this many sentences of like length fits the cache, and pads little.
 GROUP = 64
 
@@ -121,38 +125,48 @@ def target_words(item: Numbers) -> int:
     return len(item[1])
 
 
-def collate(items: Sequence[Numbers]) -> tuple[tuple[Tensor, ...], ...]:
+def collate(items: Sequence[Numbers]) -> Batch:
     """Return sentence pairs as groups of like length, ready for the model.
 
     Args:
         items: Numbers of source and target words; each target with its end mark.
 
     Returns:
-        Of each group: the source words, padded; their lengths; the word before each
-        target word; the target words; how many there are at each step.
+        The groups, and where each target word of the items is found in them. Of each
+        group: the source words, padded; their lengths; the word before each target
+        word; the target words; how many there are at each step.
     """
-    ordered = sorted(items, key=lambda item: len(item[0]) + len(item[1]))
-    num_groups = -(-len(ordered) // GROUP)
-    cuts = [len(ordered) * place // num_groups for place in range(num_groups + 1)]
-    return tuple(
-        _group(ordered[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)
-    )
+    rows = sorted(range(len(items)), key=lambda row: sum(map(len, items[row])))
+    starts = list(accumulate((len(target) for _, target in items), initial=0))
+    num_groups = -(-len(rows) // GROUP)
+    cuts = [len(rows) * place // num_groups for place in range(num_groups + 1)]
+    groups: list[tuple[Tensor, ...]] = []
+    places: list[Tensor] = []
+    for first, last in pairwise(cuts):
+        chosen = sorted(rows[first:last], key=lambda row: -len(items[row][1]))
+        groups.append(_group([items[row] for row in chosen]))
+        within = [torch.arange(starts[row], starts[row + 1]) for row in chosen]
+        places.append(_by_step(within).data)
+    return tuple(groups), torch.cat(places).argsort()
 
 
-def word_losses(model: nn.Module, batch: tuple[tuple[Tensor, ...], ...]) -> Tensor:
-    """Return the loss of each target word of a batch, in nats, shape (words,).
+def word_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of each target word, in nats, shape (words,).
+
+    The words of the first sentence come first, then those of the second, ...
 
     Args:
         model: A `GruAttention`.
         batch: From :func:`collate`.
     """
+    groups, places = batch
     losses = [
         functional.cross_entropy(
             model(source, lengths, previous, sizes), target, reduction="none"
         )
-        for source, lengths, previous, target, sizes in batch
+        for source, lengths, previous, target, sizes in groups
     ]
-    return torch.cat(losses)
+    return torch.cat(losses)[places]
 
 
 def bleu(model: nn.Module, dataset: Dataset[Any]) -> float:
@@ -186,18 +200,19 @@ def _translations(model: GruAttention, corpus: ParallelCorpus) -> list[str]:
     return found
 
 
-def _group(items: Sequence[Numbers]) -> tuple[Tensor, ...]:
-    longest_first = sorted(items, key=lambda item: -len(item[1]))
+def _group(longest_first: Sequence[Numbers]) -> tuple[Tensor, ...]:
     begin = torch.tensor([BEGIN])
     targets = [target for _, target in longest_first]
-    lengths = torch.tensor([len(target) for target in targets])
-    before = [torch.cat([begin, target[:-1]]) for target in targets]
-    packed, previous = (
-        pack_padded_sequence(pad_sequence(part, batch_first=True), lengths, True)
-        for part in (targets, before)
-    )
-    source, source_lengths = _padded([source for source, _ in longest_first])
-    return source, source_lengths, previous.data, packed.data, packed.batch_sizes
+    packed = _by_step(targets)
+    previous = _by_step([torch.cat([begin, target[:-1]]) for target in targets])
+    source, lengths = _padded([source for source, _ in longest_first])
+    return source, lengths, previous.data, packed.data, packed.batch_sizes
+
+
+def _by_step(longest_first: Sequence[Tensor]) -> PackedSequence:
+    lengths = torch.tensor([len(target) for target in longest_first])
+    padded = pad_sequence(list(longest_first), batch_first=True)
+    return pack_padded_sequence(padded, lengths, batch_first=True)
 
 
 def _padded(sources: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
