@@ -1,11 +1,13 @@
 """The best learning rate against the batch size, for SGD, Adam and RMSProp on digits.
 
-    python benchmarks/lr_exponents.py --folder FOLDER [--svg FILE] [--also STORE.sqlite]
+    python benchmarks/lr_exponents.py --folder FOLDER [--sizes 8 16 ...] [--seeds 5]
+        [--svg FILE] [--also STORE.sqlite]
 
-The workload digits-mlp to its held-out loss of .15, batches of 4 to 512, five seeds.
-At each batch size seven learning rates a factor of sqrt 2 apart are tried around the
-best of the size before, and more while fewer than two worse ones lie on a side. Runs
-are kept in one store per optimizer, in the folder; a second call goes on from them.
+The workload digits-mlp to its held-out loss of .15, by default at batches of 4 to 512
+and five seeds. At each batch size seven learning rates a factor of sqrt 2 apart are
+tried around the best of the size before, and more while fewer than two worse ones lie
+on a side. Runs are kept in one store per optimizer, in the folder; a second call goes
+on from them.
 
 The law is fitted by `rightbatch.convergence.fit_learning_rate`: lr ~ B^p, or
 lr_max/(1 + phi/B)^p where the runs tell it from the first. McCandlish et al. (2018)
@@ -34,7 +36,6 @@ from rightbatch.experiments.workloads import digits
 from rightbatch.workload import Workload
 
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
-SEEDS = (0, 1, 2, 3, 4)
 RATIO, AROUND = math.sqrt(2), 3  # rates on either side of the best of the size before
 # Where the search begins at the smallest batch.
 OPTIMIZERS: dict[str, tuple[Any, float]] = {
@@ -56,17 +57,18 @@ def workload_of(name: str) -> Workload:
     )
 
 
-def tuned_runs(name: str, folder: Path) -> list[Run]:
+def tuned_runs(name: str, args: argparse.Namespace) -> list[Run]:
     """Return all runs; each best rate has two worse ones on either side."""
     workload = workload_of(name)
     runs: list[Run] = []
     centre = round(math.log(OPTIMIZERS[name][1], RATIO))
-    with open_store(folder / f"{workload.name}.sqlite", workload) as store:
-        for size in SIZES:
+    with open_store(args.folder / f"{workload.name}.sqlite", workload) as store:
+        seeds = tuple(range(args.seeds))
+        for size in args.sizes:
             tried: dict[int, list[Run]] = {}
             wanted = set(range(centre - AROUND, centre + AROUND + 1))
             while wanted:
-                tried |= tried_at(workload, store, size, sorted(wanted))
+                tried |= tried_at(workload, store, (size, seeds), sorted(wanted))
                 centre = min(tried, key=lambda place: mean_steps(tried[place]))
                 # Two worse ones on either side: the floor of the valley is seen.
                 wanted = set(range(centre - 2, centre + 3)) - tried.keys()
@@ -82,10 +84,14 @@ def tuned_runs(name: str, folder: Path) -> list[Run]:
 
 
 def tried_at(
-    workload: Workload, store: RunStore, size: int, places: list[int]
+    workload: Workload,
+    store: RunStore,
+    cell: tuple[int, tuple[int, ...]],
+    places: list[int],
 ) -> dict[int, list[Run]]:
+    size, seeds = cell
     rates = {float(f"{RATIO**place:.6g}"): place for place in places}
-    settings = SweepSettings(batch_sizes=(size,), lrs=tuple(rates), seeds=SEEDS)
+    settings = SweepSettings(batch_sizes=(size,), lrs=tuple(rates), seeds=seeds)
     found: dict[int, list[Run]] = {place: [] for place in places}
     for run in sweep(workload, settings, processes=1, store=store, resume=True):
         found[rates[run.lr]].append(run)
@@ -184,6 +190,8 @@ def draw(laws: dict[str, LearningRateFit], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--svg", type=Path)
     parser.add_argument("--also", type=Path, nargs="*", default=())
     args = parser.parse_args()
@@ -191,7 +199,7 @@ def main() -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     begin, laws = time.process_time(), {}
     for name in OPTIMIZERS:
-        laws[name] = show(name, tuned_runs(name, args.folder))
+        laws[name] = show(name, tuned_runs(name, args))
     for path in args.also:
         with RunStore(path) as store:
             runs = store.runs()
