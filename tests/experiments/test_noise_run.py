@@ -462,3 +462,29 @@ def test_items_that_count_for_several_examples_are_weighed_by_them():
     rows = ended(workload, max_steps=20, window_ends=(20,)).measurements
     assert rows[-1].examples >= 20 * 32
     assert rows[-1].reading.estimate.examples == rows[-1].examples
+
+
+def test_items_that_see_each_other_are_refused_though_they_count_for_several():
+    class Pairs(Items):
+        def __getitem__(self, index):
+            inputs, label = super().__getitem__(index)
+            return inputs.expand(2, 4), label.expand(2)
+
+    def joined(items):
+        inputs, labels = (torch.cat(parts) for parts in zip(*items, strict=True))
+        return {"inputs": inputs, "labels": labels, "items": torch.tensor(len(items))}
+
+    def losses(model, batch):
+        return cross_entropy(model, (batch["inputs"], batch["labels"]))
+
+    def depends(model, batch):
+        return losses(model, batch) * batch["items"]
+
+    workload = {
+        "train": Pairs(points(256, 0)),
+        "collate": joined,
+        "example_count": lambda item: 2,
+    }
+    assert NoiseRun(make(loss=losses, **workload), settings_of())
+    with pytest.raises(InputError, match="depends on the others of its batch"):
+        NoiseRun(make(loss=depends, **workload), settings_of())

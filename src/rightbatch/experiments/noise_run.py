@@ -245,9 +245,13 @@ class NoiseRun:
         size = settings.batch_size
         whole, cut = (self._stream(1) for _ in range(2))
         batch = whole.next(size)
-        parts = None
         if workload.example_count is None:
             parts = [cut.next(size // 2), cut.next(size - size // 2)]
+        else:
+            # Asked for one example it gives one item, with all that it counts for.
+            parts = [cut.next(1)]
+            while cut.examples < whole.examples:
+                parts.append(cut.next(1))
         try:
             check_independence(model, workload.loss, batch, parts)
         except InputError as error:
