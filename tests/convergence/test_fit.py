@@ -2,6 +2,7 @@
 
 import csv
 from collections import defaultdict
+from itertools import product
 
 import numpy as np
 import pytest
@@ -123,32 +124,45 @@ def test_few_batch_sizes_never_get_a_knee():
     assert fit.law.name == "inverse"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_runs", [1, 2, 6])
-@pytest.mark.parametrize("phi", [32, 1024])
-def test_profile_intervals_cover_the_truth(num_runs, phi):
-    truth = ConvergenceLaw(min_steps=100, min_examples=100 * phi)
-    generator = np.random.default_rng(7)
-    tables = 300
-    covered = np.zeros(3)
-    for _ in range(tables):
-        table = noisy_table(truth, 4.0 ** np.arange(1, 6), num_runs, generator)
-        fit = fit_convergence(*table, law="inverse")
-        covered += [
-            100 in fit.min_steps,
-            100 * phi in fit.min_examples,
-            phi in fit.critical_batch_size,
-        ]
-    # .9 nominal, .86 the least expected of a profile; z < 3 at 300 tables is .056.
-    assert (covered / tables).min() > 0.86 - 0.056
-    assert (covered / tables).max() < 0.99
+@pytest.fixture
+def intervals_alone(monkeypatch):
+    """Leave out of a fit what its intervals do not need, which is half of its time."""
+    monkeypatch.setattr("rightbatch.convergence.choice.fit_rivals", lambda _: [])
+    monkeypatch.setattr(
+        "rightbatch.convergence.fit._leave_one_out_error", lambda *_: None
+    )
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("intervals_alone")
+def test_profile_intervals_cover_the_truth():
+    tables, shares = 120, []
+    for num_runs, phi in product([1, 2, 6], [32, 1024]):
+        truth = ConvergenceLaw(min_steps=100, min_examples=100 * phi)
+        generator = np.random.default_rng(7)
+        covered = np.zeros(3)
+        for _ in range(tables):
+            table = noisy_table(truth, 4.0 ** np.arange(1, 6), num_runs, generator)
+            fit = fit_convergence(*table, law="inverse")
+            covered += [
+                100 in fit.min_steps,
+                100 * phi in fit.min_examples,
+                phi in fit.critical_batch_size,
+            ]
+        shares.append(covered / tables)
+    # .9 nominal, .86 the least expected of a profile; z < 3 at 120 tables is .095, and
+    # at all 720 it is .039.
+    assert np.min(shares) > 0.86 - 0.095
+    assert np.mean(shares, axis=0).min() > 0.86 - 0.039
+    assert np.max(shares) < 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("intervals_alone")
 def test_bootstrap_draws_cover_the_truth_at_five_runs():
     truth = ConvergenceLaw(min_steps=100, min_examples=12_800)
     generator = np.random.default_rng(11)
-    hits, tables = 0, 300
+    hits, tables = 0, 200
     for seed in range(tables):
         table = noisy_table(truth, 4.0 ** np.arange(1, 6), 1, generator)
         draws = fit_convergence(*table, law="inverse").draws(400, seed=seed)
@@ -156,6 +170,7 @@ def test_bootstrap_draws_cover_the_truth_at_five_runs():
         phi = np.where(phi > 0, phi, np.inf)
         low, high = np.quantile(phi, [0.05, 0.95])
         hits += low <= 128 <= high
+    # .9 nominal; z < 3.3 at 200 tables is .07.
     assert 0.82 < hits / tables < 0.97
 
 
