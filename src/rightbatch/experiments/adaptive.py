@@ -29,7 +29,7 @@ from rightbatch.experiments.store import RunStore
 from rightbatch.experiments.sweep import SweepSettings, sweep
 from rightbatch.experiments.workers import run_in_processes
 from rightbatch.training_time.next_run import Bought, Buyer, Purchase
-from rightbatch.workload import Workload, load_workload
+from rightbatch.workload import Workload
 
 Stopped = Literal["met", "budget", "most", "missed"]
 
@@ -165,7 +165,7 @@ def buy_runs(
     """
     spec = workload if isinstance(workload, str) else None
     if isinstance(workload, str):
-        workload = load_workload(workload, data_dir)
+        workload = buying.settings.load(workload, data_dir)
     settings = buying.settings.resolved(workload)
     buying = replace(buying, settings=settings)
     if store.session is None:
@@ -296,7 +296,7 @@ def _prepare(
     spec: str, data_dir: Path | None, settings: SweepSettings, path: Path, resume: bool
 ) -> Callable[[tuple[int, Job]], Iterator[tuple[int, tuple[Run, ...]]]]:
     torch.set_num_threads(1)
-    workload = load_workload(spec, data_dir)
+    workload = settings.load(spec, data_dir)
 
     def work(placed: tuple[int, Job]) -> Iterator[tuple[int, tuple[Run, ...]]]:
         place, job = placed
