@@ -279,8 +279,12 @@ class NoiseRun:
         return self._held_out
 
     def _target_value(self) -> float:
-        metric = self._workload.metric(self._workload.target.metric)
-        model = self._trainee.model
+        workload, model = self._workload, self._trainee.model
+        of_corpus = workload.corpus_metrics.get(workload.target.metric)
+        if of_corpus is not None:
+            with evaluating(model):
+                return float(of_corpus(model, workload.evaluate_on))
+        metric = workload.metric(workload.target.metric)
         with evaluating(model):
             values = torch.cat([metric(model, chunk) for chunk in self._held_out])
         return float(values.double().mean())
