@@ -63,7 +63,8 @@ def test_the_loss_is_that_of_long_double_stepping(name):
 
 
 @pytest.mark.slow
-def test_the_loss_is_that_of_a_million_long_double_steps():
+def test_the_loss_is_that_of_a_hundred_thousand_long_double_steps():
+    # A million are compared with sixty digits below.
     # Momentum up to 1 - 1e-4: beyond, at the edge, long double is not exact either.
     runs: list[Settings] = []
     for name in LONG_DOUBLE:
@@ -77,7 +78,7 @@ def test_the_loss_is_that_of_a_million_long_double_steps():
     lr, gap, ema_gap = (LONG(np.concatenate(part))[:, None] for part in parts)
     rates = LONG(np.concatenate([run.lr for run in runs])[:, None] * RATES) / lr
     truths = moments_of_all_by_responses(
-        names, lr, 1 - gap, 1 - ema_gap, rates, {3, 10**5, 10**6}
+        names, lr, 1 - gap, 1 - ema_gap, rates, {3, 10**4, 10**5}
     )
     for steps, (mean, variance) in truths.items():
         for name, run in zip(LONG_DOUBLE, runs, strict=True):
