@@ -41,7 +41,9 @@ class Trainee:
     ) -> None:
         self.model = workload.model(settings.seed).to(device)
         self.model.train()
-        self.optimizer = workload.optimizer(self.model.parameters(), settings.lr)
+        self.optimizer = workload.optimizer_for(self.model)(
+            self.model.parameters(), settings.lr
+        )
         self.stream = stream_of(workload, settings.seed, stream, device)
         self.meter = NoiseMeter(
             self.model,

@@ -184,7 +184,7 @@ class _Made:
         workload, settings = job.workload, job.settings
         model = workload.model(job.seed).to(settings.device)
         model.train()
-        optimizer = workload.optimizer(model.parameters(), settings.lr)
+        optimizer = workload.optimizer_for(model)(model.parameters(), settings.lr)
         stream = MicroBatchStream(
             workload.train,
             settings.micro_batch_size,

@@ -249,7 +249,7 @@ class _Clock:
         # The smallest rate: a run that diverges can be slower or faster than one that
         # does not.
         lr = min(workload.lrs)
-        update = make_update(model, workload.optimizer, workload.loss, lr)
+        update = make_update(model, workload.optimizer_for(model), workload.loss, lr)
         data = _on_device(workload, device)
         loops: list[tuple[_Loop, int]] = []
         for size in sizes:

@@ -14,6 +14,7 @@ from rightbatch.experiments.optimizers.named import (
     with_optimizer,
 )
 from rightbatch.experiments.workloads.digits import mlp
+from rightbatch.timing import measure_step_times
 
 
 @pytest.mark.parametrize(
@@ -107,3 +108,9 @@ def test_a_decay_out_of_range_is_refused() -> None:
         with_optimizer(mlp(), None, 1.0)
     with pytest.raises(WorkloadError, match="`ema_decay` must be between 0 and 1"):
         replace(mlp(), ema_decay=1.5)
+
+
+def test_an_optimizer_that_needs_the_model_can_be_timed() -> None:
+    workload = with_optimizer(mlp(), "kfac")
+    timed = measure_step_times(workload, [8], budget_seconds=0.2)
+    assert timed.seconds[0] > 0

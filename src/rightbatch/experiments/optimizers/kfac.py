@@ -100,7 +100,7 @@ class KfacFor:
         """
         raise InputError(
             "kfac: needs the model, not its parameters alone.",
-            "use it with `sweep`, or make it with `for_model`",
+            "make it with `for_model`",
         )
 
     def for_model(self, model: nn.Module, lr: float) -> "Kfac":
