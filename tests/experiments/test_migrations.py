@@ -96,14 +96,17 @@ def test_another_workloads_older_store_is_refused_and_left_alone(path, tmp_path)
 def test_a_newer_schema_is_refused_with_both_versions_and_left_alone(path):
     made_by_schema_1(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = '3' WHERE key = 'schema'")
+        newer = SCHEMA + 1
+        connection.execute(
+            "UPDATE meta SET value = ? WHERE key = 'schema'", (str(newer),)
+        )
         connection.execute("UPDATE meta SET value = '9.1' WHERE key = 'written_by'")
     connection.close()
     before = path.read_bytes()
     for identity in (None, IDENTITY):
         with pytest.raises(
             StoreMismatchError,
-            match=rf"schema 3, of rightbatch 9\.1; this is .* with schema {SCHEMA}",
+            match=rf"schema {newer}, of rightbatch 9\.1; .* with schema {SCHEMA}",
         ):
             RunStore(path, identity)
     assert path.read_bytes() == before

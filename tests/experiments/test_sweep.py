@@ -25,7 +25,10 @@ from rightbatch.experiments.sweep import (
 
 TINY = tiny_workload.tiny()
 FILE = Path(tiny_workload.__file__)
-SETTINGS = SweepSettings(batch_sizes=(8, 32, 128), seeds=(0, 1), max_steps=2000)
+# Bit by bit the same, however often it is interrupted.
+SETTINGS = SweepSettings(
+    batch_sizes=(8, 32, 128), seeds=(0, 1), max_steps=2000, tier="plain"
+)
 
 
 @pytest.fixture
@@ -165,6 +168,42 @@ def test_a_resumed_sweep_that_asks_for_something_else_answers_as_a_fresh_one(
     assert outcomes(resumed) == outcomes(sweep(TINY, asked))
 
 
+def starving(tried):
+    def loss(model, batch):
+        if torch.is_grad_enabled():
+            tried.append(len(batch[0]))
+            if len(batch[0]) >= 32:
+                raise MemoryError
+        return tiny_workload.cross_entropy(model, batch)
+
+    return tiny_workload.make(loss=loss)
+
+
+@pytest.mark.parametrize("tier", ["plain", "auto"])
+def test_batches_larger_than_one_that_does_not_fit_are_recorded_and_not_tried(tier):
+    tried = []
+    settings = replace(SETTINGS, seeds=(0, 1), targets=(0.1,), max_steps=20, tier=tier)
+    runs = sweep(starving(tried), settings, processes=1)
+    assert {run.last_step for run in runs if run.batch_size == 8} == {20}
+    larger = [run for run in runs if run.batch_size > 8]
+    assert {run.status for run in larger} == {"out_of_memory"}
+    assert {run.last_step for run in larger} == {0}
+    assert [crossed.status for crossed in larger[-1].crossings] == ["out_of_memory"]
+    # To time it, or not: 128 may be tried for that, but not by a run.
+    assert tried.count(128) <= (1 if tier == "auto" else 0)
+
+
+def test_what_did_not_fit_is_known_to_a_resumed_sweep(path):
+    settings = replace(SETTINGS, batch_sizes=(8, 32), seeds=(0,), max_steps=20)
+    with open_store(path, TINY) as store:
+        sweep(starving([]), settings, store=store)
+        tried = []
+        more = replace(settings, batch_sizes=(8, 32, 128), tier="plain")
+        runs = sweep(starving(tried), more, store=store, resume=True)
+    assert not tried
+    assert [run.status for run in runs[-8:]] == ["out_of_memory"] * 8
+
+
 def test_an_error_of_the_workload_ends_the_sweep_and_keeps_the_runs_before_it(path):
     workload = tiny_workload.failing()
     settings = replace(SETTINGS, batch_sizes=(2, 8))
@@ -203,7 +242,9 @@ from rightbatch.workload import load_workload
 
 if __name__ == "__main__":
     spec, path = sys.argv[1:3]
-    settings = SweepSettings(batch_sizes=(8, 32, 128), seeds=(0, 1), max_steps=300)
+    settings = SweepSettings(
+        batch_sizes=(8, 32, 128), seeds=(0, 1), max_steps=300, tier="plain"
+    )
     with open_store(Path(path), load_workload(spec)) as store:
         print("begun", flush=True)
         sweep(spec, settings, processes=2, store=store, resume=True,
@@ -228,7 +269,7 @@ def started(tmp_path, path):
 @pytest.mark.slow
 @needs_proc
 def test_a_sweep_killed_again_and_again_ends_as_one_that_never_was(tmp_path, path):
-    settings = SweepSettings(batch_sizes=(8, 32, 128), seeds=(0, 1), max_steps=300)
+    settings = replace(SETTINGS, max_steps=300)
     chance = random.Random(0)
     stored = []
     for _ in range(3):

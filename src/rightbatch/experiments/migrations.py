@@ -13,7 +13,7 @@ from typing import Any
 
 from rightbatch.experiments.database import transaction
 
-SCHEMA = 2
+SCHEMA = 3
 TABLES = (
     "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS runs (
@@ -25,6 +25,7 @@ TABLES = (
         seconds_training REAL NOT NULL, seconds_checking REAL NOT NULL,
         median_step_seconds REAL, versions TEXT NOT NULL, finished TEXT NOT NULL,
         held_out_trace TEXT NOT NULL DEFAULT '[]',
+        tier TEXT NOT NULL DEFAULT 'plain',
         UNIQUE (session, batch_size, lr, seed, targets, crossing, budget))""",
     """CREATE TABLE IF NOT EXISTS timings (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL,
@@ -55,6 +56,7 @@ def as_current(table: str, row: sqlite3.Row) -> dict[str, Any]:
     values = dict(row)
     if table == "runs":
         values.setdefault("held_out_trace", "[]")
+        values.setdefault("tier", "plain")
         values["crossing"] = _with_interval(values["crossing"])
     return values
 
@@ -105,7 +107,11 @@ def _to_2(cursor: sqlite3.Cursor) -> None:
         )
 
 
-STEPS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {1: _to_2}
+def _to_3(cursor: sqlite3.Cursor) -> None:
+    cursor.execute("ALTER TABLE runs ADD COLUMN tier TEXT NOT NULL DEFAULT 'plain'")
+
+
+STEPS: Mapping[int, Callable[[sqlite3.Cursor], None]] = {1: _to_2, 2: _to_3}
 
 
 def _with_interval(crossing: str) -> str:

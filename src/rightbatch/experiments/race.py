@@ -6,9 +6,9 @@ than a few times what the fastest needs, whichever that is.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
 from rightbatch.experiments.record import Run, Status, reread
 from rightbatch.experiments.run import LiveRun
@@ -36,6 +36,7 @@ class Contender(Protocol):
 
 
 AnyContender = TypeVar("AnyContender", bound=Contender)
+Advance = Callable[[Sequence[tuple[AnyContender, int]]], Iterable[AnyContender]]
 
 
 def race(
@@ -57,25 +58,74 @@ def race(
         The contender and its run, whose budget is `max_steps`, or the cap for those
         it stopped.
     """
-    going = list(contenders)
-    cap = max_steps
+    yield from race_together(
+        [contenders], one_by_one, max_steps=max_steps, cap_factor=cap_factor
+    )
+
+
+def one_by_one(going: Sequence[tuple[AnyContender, int]]) -> Iterator[AnyContender]:
+    """Yield each contender after taking it to its budget."""
+    for contender, budget in going:
+        contender.advance(budget)
+        yield contender
+
+
+def race_together(
+    heats: Sequence[Sequence[AnyContender]],
+    advance: Advance[AnyContender],
+    *,
+    max_steps: int,
+    cap_factor: float,
+) -> Iterator[tuple[AnyContender, Run]]:
+    """Yield the runs of several races, each as if it were alone.
+
+    Args:
+        heats: The contenders of each race, which caps its own only.
+        advance: Takes contenders to the budgets beside them, in any order or all
+            together, and yields each when it is there.
+        max_steps: Updates allowed to each.
+        cap_factor: At least 2.
+
+    Yields:
+        As :func:`race`.
+    """
+    racing = [_Heat(list(heat), max_steps, cap_factor) for heat in heats]
     budget = min(FIRST_BUDGET, max_steps)
-    while going:
-        for contender in tuple(going):
-            contender.advance(min(budget, cap))
-            if contender.status is None:
-                continue
-            run = contender.result(max_steps)
-            if contender.status == "reached":
-                most = math.ceil(cap_factor * run.last_step)
-                cap = min(cap, max(FIRST_BUDGET, most))
-            going.remove(contender)
-            yield contender, run
-        if budget >= cap:
-            break
-        budget = min(2 * budget, cap)
-    for contender in going:
-        yield contender, contender.result(cap)
+    while racing:
+        heat_of = {id(one): heat for heat in racing for one in heat.going}
+        pairs = [(c, min(budget, heat.cap)) for heat in racing for c in heat.going]
+        for contender in advance(pairs):
+            if contender.status is not None:
+                yield contender, heat_of[id(contender)].ended(contender)
+        for heat in racing:
+            if budget >= heat.cap:
+                yield from heat.stopped()
+        racing = [heat for heat in racing if heat.going]
+        budget *= 2
+
+
+@dataclass(slots=True)
+class _Heat(Generic[AnyContender]):
+    going: list[AnyContender]
+    max_steps: int
+    cap_factor: float
+    cap: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cap = self.max_steps
+
+    def ended(self, contender: AnyContender) -> Run:
+        run = contender.result(self.max_steps)
+        if contender.status == "reached":
+            most = math.ceil(self.cap_factor * run.last_step)
+            self.cap = min(self.cap, max(FIRST_BUDGET, most))
+        self.going.remove(contender)
+        return run
+
+    def stopped(self) -> Iterator[tuple[AnyContender, Run]]:
+        for contender in self.going:
+            yield contender, contender.result(self.cap)
+        self.going = []
 
 
 class Resumed:
@@ -118,15 +168,21 @@ class Resumed:
 
     def advance(self, budget: int) -> None:
         """Go on until the run ends or `budget` updates are made."""
+        live = self.trainee(budget)
+        if live is not None:
+            live.advance(budget)
+
+    def trainee(self, budget: int) -> LiveRun | None:
+        """Return the run to take to `budget`; None where the store answers."""
         if self._live is None:
             for _, whole in self._stored:
                 if whole.status != "not_reached" and whole.last_step <= budget:
                     self._ended = whole.status
-                    return
+                    return None
                 if whole.status != "not_reached" or _covered(whole) >= budget:
-                    return
+                    return None
             self._live = self._start()
-        self._live.advance(budget)
+        return self._live
 
     def result(self, budget: int) -> Run:
         """Return the run as it stands."""

@@ -60,6 +60,8 @@ class Run:
             seconds per step. None when no update was made.
         held_out_trace: (step, value) at the same checks on the workload's held-out
             set; empty unless asked for.
+        tier: How its updates were made: ``"plain"``, or ``"stacked"``, together with
+            other runs; the outcome is the same to rounding.
 
     Example:
         >>> crossed = TargetCrossing(target=0.5, status="reached", steps=9)
@@ -85,6 +87,7 @@ class Run:
     seconds_checking: float
     median_step_seconds: float | None
     held_out_trace: Trace = ()
+    tier: str = "plain"
 
     @property
     def targets(self) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 
 from rightbatch._checks import finite, positive, positive_integer
-from rightbatch.engine import make_update
+from rightbatch.engine import Update, make_update
 from rightbatch.errors import InputError
 from rightbatch.experiments.crossing import Crossing, grid_step
 from rightbatch.experiments.evaluation import Evaluation, HardestFirst
@@ -197,6 +197,7 @@ class LiveRun:
         self.settings = settings
         self.status: Status | None = None
         self.step = 0
+        self.tier = "plain"
         self._workload = workload
         self._evaluation = evaluation
         self._hardest_first = HardestFirst(evaluation)
@@ -221,15 +222,46 @@ class LiveRun:
             WorkloadFailedError: The workload's own code raised.
         """
         with self._guarded():
-            while self.status is None:
-                stop = self._next_stop()
-                if stop > budget:
-                    return
+            while (stop := self.stop_within(budget)) is not None:
                 self._train(stop)
-                before = self._index
-                while grid_step(self._index + 1) <= stop:
-                    self._index += 1
-                self._judge(before)
+
+    def stop_within(self, budget: int) -> int | None:
+        """Return the step up to which it trains next, to be judged there.
+
+        Args:
+            budget: Updates allowed.
+
+        Returns:
+            None where the run has ended or that step lies past the budget.
+        """
+        if self.status is not None:
+            return None
+        stop = self._next_stop()
+        return stop if stop <= budget else None
+
+    def take(self, losses: torch.Tensor, seconds: float) -> None:
+        """Be judged after updates that were made for it, by a stack of runs.
+
+        Args:
+            losses: Of the updates since the last judgement, up to the step that
+                :meth:`stop_within` names; shape (n,).
+            seconds: They took, or this run's share of it.
+
+        Raises:
+            WorkloadFailedError: The workload's own code raised.
+        """
+        with self._guarded():
+            self._judge_after(losses, seconds)
+
+    @property
+    def update(self) -> Update:
+        """Makes its updates; a stack borrows the parameters and gives them back."""
+        return self._update
+
+    @property
+    def stream(self) -> ExampleStream:
+        """The examples it trains on."""
+        return self._stream
 
     def result(self, budget: int) -> Run:
         """Return the run as it stands; one that has not ended was `not_reached`."""
@@ -253,6 +285,7 @@ class LiveRun:
             seconds_checking=self._seconds_checking,
             median_step_seconds=median(seconds) if seconds else None,
             held_out_trace=tuple(self._held_out_trace),
+            tier=self.tier,
         )
 
     def _make(self) -> None:
@@ -269,6 +302,7 @@ class LiveRun:
         if workload.ema_decay is not None:
             # After the update, which may have moved the parameters into one buffer.
             self._average = AveragedWeights(self._model, workload.ema_decay)
+        self._layout = self._evaluation.layout(self._model)
         self._stream = ExampleStream(
             workload.train,
             derived_seed(settings.seed, 1),
@@ -303,14 +337,20 @@ class LiveRun:
         batch_size = self.settings.batch_size
         start = perf_counter()
         losses = [self._next(batch_size) for _ in range(stop - self.step)]
-        seconds = perf_counter() - start
+        self._judge_after(torch.stack(losses), perf_counter() - start)
+
+    def _judge_after(self, losses: torch.Tensor, seconds: float) -> None:
         self._seconds_training += seconds
         self._step_seconds.append(seconds / len(losses))
-        self.step = stop
-        self._running.add(float(torch.stack(losses).mean()), len(losses), stop)
+        self.step += len(losses)
+        self._running.add(float(losses.mean()), len(losses), self.step)
+        before = self._index
+        while grid_step(self._index + 1) <= self.step:
+            self._index += 1
+        self._judge(before)
 
     def _next(self, batch_size: int) -> torch.Tensor:
-        loss = self._update(self._stream.next(batch_size))
+        loss = self._update(self._layout(self._stream.next(batch_size)))
         if self._average is not None:
             self._average.update()
         return loss
@@ -379,21 +419,30 @@ class LiveRun:
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
-        file = getattr(
-            getattr(self._workload.loss, "__code__", None), "co_filename", ""
-        )
         settings = self.settings
         what = (
             f"{self._workload.name} (batch size {settings.batch_size}, lr "
             f"{settings.lr:g}, seed {settings.seed})"
         )
-        with failing_as(what, file), self._randomness.in_use():
+        with failing_as(what, loss_file(self._workload)), self._randomness.in_use():
             try:
                 yield
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self.status = "out_of_memory"
+
+
+def loss_file(workload: Workload) -> str:
+    """Return the file that a workload's loss is written in; empty where unknown.
+
+    Example:
+        >>> from rightbatch.experiments.workloads.digits import mlp
+        >>> loss_file(mlp()).endswith("classification.py")
+        True
+    """
+    code = getattr(workload.loss, "__code__", None)
+    return getattr(code, "co_filename", "")
 
 
 class _RunningLoss:

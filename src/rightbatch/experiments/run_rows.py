@@ -31,6 +31,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "seconds_checking": run.seconds_checking,
         "median_step_seconds": run.median_step_seconds,
         "held_out_trace": json.dumps(run.held_out_trace),
+        "tier": run.tier,
     }
 
 
@@ -56,6 +57,7 @@ def run_of(row: Mapping[str, Any]) -> Run:
         seconds_checking=row["seconds_checking"],
         median_step_seconds=row["median_step_seconds"],
         held_out_trace=_trace_of(row["held_out_trace"]),
+        tier=row["tier"],
     )
 
 

@@ -1,8 +1,10 @@
 """Steps to a target over batch sizes, learning rates and seeds.
 
 The unit of work is a batch size and a seed: its learning rates race each other
-(:mod:`rightbatch.experiments.race`). Units are spread over processes with one thread
-each; the outcome does not depend on how many there are.
+(:mod:`rightbatch.experiments.race`). Where that is faster several seeds are one unit,
+whose runs are trained together (:mod:`rightbatch.experiments.tiers`). Units are spread
+over processes with one thread each; the outcome does not depend on how many there are.
+Batches larger than one that did not fit into memory are not tried.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
@@ -14,13 +16,20 @@ from typing import cast
 
 import torch
 
-from rightbatch._checks import positive_array, positive_integer
+from rightbatch._checks import one_of, positive_array, positive_integer
 from rightbatch.errors import InputError, WorkloadError
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
 from rightbatch.experiments.identity import identify
+from rightbatch.experiments.lockstep import Lockstep
+from rightbatch.experiments.memory_limit import MemoryLimit, untried
 from rightbatch.experiments.optimizers.named import with_optimizer
-from rightbatch.experiments.race import MIN_CAP_FACTOR, Resumed, race
+from rightbatch.experiments.race import (
+    MIN_CAP_FACTOR,
+    Resumed,
+    one_by_one,
+    race_together,
+)
 from rightbatch.experiments.record import Run
 from rightbatch.experiments.run import (
     LiveRun,
@@ -29,6 +38,12 @@ from rightbatch.experiments.run import (
     default_crossing,
 )
 from rightbatch.experiments.store import RunStore, StoreIdentity
+from rightbatch.experiments.tiers import (
+    ASKED,
+    TierChoice,
+    choose_tier,
+    seed_groups,
+)
 from rightbatch.experiments.workers import Workers, num_cores, run_in_processes
 from rightbatch.workload import Workload, load_workload
 
@@ -56,6 +71,11 @@ class SweepSettings:
             :func:`rightbatch.experiments.optimizers.named.named_optimizer`.
         ema_decay: Of the averaged weights that such a workload is checked on; None
             for its own.
+        tier: How updates are made: ``"plain"``, each run by itself; ``"stacked"``,
+            learning rates and seeds together; ``"auto"``, the faster of the two
+            where timing them is worth its while. All are the same to rounding. Bit
+            by bit a sweep can be repeated with ``"plain"``, however it was
+            interrupted, and with ``"stacked"`` in one go.
 
     Raises:
         InputError: A value is not of its kind, or a list is empty.
@@ -75,6 +95,7 @@ class SweepSettings:
     record_held_out: bool = False
     optimizer: str | None = None
     ema_decay: float | None = None
+    tier: str = "auto"
 
     def __post_init__(self) -> None:
         positive_array("sweep", "batch_sizes", self.batch_sizes)
@@ -89,6 +110,7 @@ class SweepSettings:
                 f"sweep: `cap_factor` must be at least {MIN_CAP_FACTOR:g}, "
                 f"got {self.cap_factor}."
             )
+        one_of("sweep", "tier", self.tier, ASKED)
         _set(self, batch_sizes=sorted(set(self.batch_sizes)))
         _set(self, seeds=sorted(set(self.seeds)))
         if self.lrs is not None:
@@ -142,14 +164,26 @@ class SweepSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A batch size and a seed, with the runs already there, by learning rate."""
+    """A batch size and seeds, with the runs already there, by learning rate and seed.
+
+    Args:
+        batch_size: Examples per step.
+        seeds: One, or those trained together.
+        stored: The runs already there.
+        tier: ``"plain"`` or ``"stacked"``.
+        is_too_large: A smaller batch is known not to fit into memory.
+    """
 
     batch_size: int
-    seed: int
-    stored: Mapping[float, tuple[Run, ...]]
+    seeds: tuple[int, ...]
+    stored: Mapping[tuple[float, int], tuple[Run, ...]]
+    tier: str = "plain"
+    is_too_large: bool = False
 
     def __str__(self) -> str:
-        return f"batch size {self.batch_size}, seed {self.seed}"
+        several = "seeds" if len(self.seeds) > 1 else "seed"
+        seeds = ", ".join(map(str, self.seeds))
+        return f"batch size {self.batch_size}, {several} {seeds}"
 
 
 def sweep(
@@ -200,9 +234,9 @@ def sweep(
     settings = settings.resolved(workload)
     if store is not None and store.session is None:
         store.begin(resume=resume)
-    chains = _chains(settings, store if resume else None)
+    chains = _chains(workload, settings, store if resume else None)
     outcomes = _outcomes(workload, spec, data_dir, settings, chains, processes)
-    total = len(chains) * len(settings.lrs or ())
+    total = sum(len(chain.seeds) for chain in chains) * len(settings.lrs or ())
     runs: list[Run] = []
     # Closed at once on an error or Ctrl-C here, and with it the workers.
     with closing(outcomes):
@@ -265,27 +299,93 @@ def _anywhere(spec: str, data_dir: Path | None) -> tuple[str, Path | None]:
     return spec, None if data_dir is None else data_dir.absolute()
 
 
-def _chains(settings: SweepSettings, store: RunStore | None) -> list[Chain]:
-    stored: dict[tuple[int, int], dict[float, tuple[Run, ...]]] = {}
-    for run in store.runs() if store is not None else ():
-        if run.crossing == settings.crossing and (
-            run.held_out_trace or not settings.record_held_out
-        ):
-            by_lr = stored.setdefault((run.batch_size, run.seed), {})
-            by_lr[run.lr] = (*by_lr.get(run.lr, ()), run)
-    chains = [
-        Chain(batch_size=size, seed=seed, stored=stored.get((size, seed), {}))
-        for size in settings.batch_sizes
-        for seed in settings.seeds
-    ]
+def _chains(
+    workload: Workload, settings: SweepSettings, store: RunStore | None
+) -> list[Chain]:
+    stored = _stored(settings, store)
+    limit = MemoryLimit()
+    for same in (runs for by_key in stored.values() for runs in by_key.values()):
+        limit.note(same[0])
+    chains: list[Chain] = []
+    tier, before = None, 0
+    with _one_thread():
+        for size in settings.batch_sizes:
+            runs = stored.get(size, {})
+            at_half = tier if size <= 2 * before else None
+            tier, before = _tier(workload, settings, size, runs, at_half), size
+            groups = [(seed,) for seed in settings.seeds]
+            if tier.tier == "stacked":
+                groups = seed_groups(settings.seeds, len(settings.lrs or ()))
+            chains += [
+                Chain(
+                    batch_size=size,
+                    seeds=group,
+                    stored={key: runs[key] for key in runs if key[1] in group},
+                    tier=tier.tier,
+                    is_too_large=limit.exceeded_by(size),
+                )
+                for group in groups
+            ]
     # The longest first, so that no process is left with one at the end.
     return sorted(chains, key=_expected_cost, reverse=True)
 
 
+def _stored(
+    settings: SweepSettings, store: RunStore | None
+) -> dict[int, dict[tuple[float, int], tuple[Run, ...]]]:
+    stored: dict[int, dict[tuple[float, int], tuple[Run, ...]]] = {}
+    for run in store.runs() if store is not None else ():
+        if run.crossing == settings.crossing and (
+            run.held_out_trace or not settings.record_held_out
+        ):
+            runs = stored.setdefault(run.batch_size, {})
+            key = (run.lr, run.seed)
+            runs[key] = (*runs.get(key, ()), run)
+    return stored
+
+
+def _tier(
+    workload: Workload,
+    settings: SweepSettings,
+    batch_size: int,
+    stored: Mapping[tuple[float, int], tuple[Run, ...]],
+    at_half: TierChoice | None,
+) -> TierChoice:
+    lrs, seeds = settings.lrs or (), settings.seeds
+    asked = [(lr, seed) for lr in lrs for seed in seeds]
+    there = [run for key in asked for run in stored.get(key, ())]
+    if there and settings.tier == "auto":
+        # What was begun one way goes on that way.
+        tier = "stacked" if there[0].tier == "stacked" else "plain"
+        return TierChoice(tier=tier, reason="as the runs that are there")
+    most = _max_steps(workload, settings, batch_size)
+    together = seed_groups(seeds, len(lrs))[0]
+    return choose_tier(
+        workload,
+        batch_size,
+        [(lr, seed) for lr in lrs for seed in together],
+        asked=settings.tier,
+        expected_updates=len(asked) * min(most, _expected_steps(batch_size)),
+        at_half=at_half,
+    )
+
+
+def _max_steps(workload: Workload, settings: SweepSettings, batch_size: int) -> int:
+    if settings.max_steps is not None:
+        return settings.max_steps
+    return default_budget(_num_examples(workload), batch_size)
+
+
 def _expected_cost(chain: Chain) -> float:
-    # The inverse law at phi = 50 times an overhead worth 300 examples: a small net's.
-    # It decides the order alone, so a guess will do.
-    return (1 + 50 / chain.batch_size) * (300 + chain.batch_size)
+    # Steps times an overhead worth 300 examples: a small net's. It decides the order
+    # alone, so a guess will do.
+    each = _expected_steps(chain.batch_size) * (300 + chain.batch_size)
+    return each * len(chain.seeds)
+
+
+def _expected_steps(batch_size: int) -> float:
+    """Return a guess: the inverse law with 300 steps at least, phi = 50."""
+    return 300 * (1 + 50 / batch_size)
 
 
 def _prepare(
@@ -293,7 +393,7 @@ def _prepare(
 ) -> Callable[[Chain], Iterator[tuple[Run, bool]]]:
     torch.set_num_threads(1)
     workload = settings.load(spec, data_dir)
-    return partial(_run_chain, workload, Evaluation(workload), settings)
+    return partial(_run_chain, workload, Evaluation(workload), settings, MemoryLimit())
 
 
 def _prepare_elsewhere(
@@ -306,10 +406,12 @@ def _prepare_elsewhere(
         raise WorkloadError(f"workload {spec!r} is another one: {differences}.")
     with _one_thread():
         evaluation = Evaluation(workload)
+    limit = MemoryLimit()
 
     def run(chain: Chain) -> Iterator[tuple[Run, bool]]:
         # The thread that a chain is given need not be the one that made this.
-        return _in_this_process(workload, settings, [chain], evaluation)
+        with _one_thread():
+            yield from _run_chain(workload, evaluation, settings, limit, chain)
 
     return run
 
@@ -318,39 +420,61 @@ def _in_this_process(
     workload: Workload,
     settings: SweepSettings,
     chains: Iterable[Chain],
-    evaluation: Evaluation | None = None,
 ) -> Generator[tuple[Run, bool]]:
     # The order of floating-point sums, hence the answer, depends on the threads.
     with _one_thread():
-        if evaluation is None:
-            evaluation = Evaluation(workload)
+        evaluation, limit = Evaluation(workload), MemoryLimit()
         for chain in chains:
-            yield from _run_chain(workload, evaluation, settings, chain)
+            yield from _run_chain(workload, evaluation, settings, limit, chain)
 
 
 def _run_chain(
-    workload: Workload, evaluation: Evaluation, settings: SweepSettings, chain: Chain
+    workload: Workload,
+    evaluation: Evaluation,
+    settings: SweepSettings,
+    limit: MemoryLimit,
+    chain: Chain,
 ) -> Iterator[tuple[Run, bool]]:
-    targets, crossing = settings.targets or (), settings.crossing or Crossing()
-    contenders: list[Resumed] = []
-    for lr in settings.lrs or ():
-        one = RunSettings(
-            batch_size=chain.batch_size,
-            lr=lr,
-            seed=chain.seed,
-            targets=targets,
-            crossing=crossing,
-            record_held_out=settings.record_held_out,
-        )
-        start = partial(LiveRun, workload, one, evaluation)
-        contenders.append(Resumed(chain.stored.get(lr, ()), targets, start))
-    max_steps = settings.max_steps
-    if max_steps is None:
-        max_steps = default_budget(_num_examples(workload), chain.batch_size)
-    for contender, run in race(
-        contenders, max_steps=max_steps, cap_factor=settings.cap_factor
+    max_steps = _max_steps(workload, settings, chain.batch_size)
+    if chain.is_too_large or limit.exceeded_by(chain.batch_size):
+        for one in _run_settings(settings, chain):
+            yield untried(one, max_steps), True
+        return
+    advance = one_by_one
+    if chain.tier == "stacked":
+        advance = Lockstep(workload, chain.batch_size).advance
+    for contender, run in race_together(
+        _heats(workload, evaluation, settings, chain),
+        advance,
+        max_steps=max_steps,
+        cap_factor=settings.cap_factor,
     ):
+        limit.note(run)
         yield run, contender.measured
+
+
+def _heats(
+    workload: Workload, evaluation: Evaluation, settings: SweepSettings, chain: Chain
+) -> list[list[Resumed]]:
+    heats: dict[int, list[Resumed]] = {seed: [] for seed in chain.seeds}
+    for one in _run_settings(settings, chain):
+        start = partial(LiveRun, workload, one, evaluation)
+        stored = chain.stored.get((one.lr, one.seed), ())
+        heats[one.seed].append(Resumed(stored, one.targets, start))
+    return list(heats.values())
+
+
+def _run_settings(settings: SweepSettings, chain: Chain) -> Iterator[RunSettings]:
+    for seed in chain.seeds:
+        for lr in settings.lrs or ():
+            yield RunSettings(
+                batch_size=chain.batch_size,
+                lr=lr,
+                seed=seed,
+                targets=settings.targets or (),
+                crossing=settings.crossing or Crossing(),
+                record_held_out=settings.record_held_out,
+            )
 
 
 @contextmanager

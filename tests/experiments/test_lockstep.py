@@ -1,0 +1,124 @@
+"""Runs trained together beside each made alone."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import tiny_workload
+import torch
+from torch.optim import Adam
+
+from rightbatch.errors import RightbatchError, WorkloadFailedError
+from rightbatch.experiments.crossing import Crossing
+from rightbatch.experiments.evaluation import Evaluation
+from rightbatch.experiments.lockstep import Lockstep
+from rightbatch.experiments.race import Resumed
+from rightbatch.experiments.run import LiveRun, RunSettings
+from rightbatch.experiments.sweep import SweepSettings, sweep
+
+# In double precision a crossing is moved by rounding only where it was a coin's toss.
+DOUBLE = [
+    tuple(t.double() if t.is_floating_point() else t for t in data.tensors)
+    for data in (tiny_workload.points(256, 0), tiny_workload.points(100, 1))
+]
+
+
+def double(**changes):
+    train, evaluate_on = (
+        torch.utils.data.TensorDataset(*tensors) for tensors in DOUBLE
+    )
+    settings = {
+        "model": lambda seed: tiny_workload.linear(seed).double(),
+        "train": train,
+        "evaluate_on": evaluate_on,
+    }
+    return tiny_workload.make(**(settings | changes))
+
+
+def one_of(workload, lr, seed, crossing):
+    settings = RunSettings(
+        batch_size=8, lr=lr, seed=seed, targets=(0.4,), crossing=crossing
+    )
+    return LiveRun(workload, settings, Evaluation(workload))
+
+
+@pytest.mark.parametrize(
+    ("crossing", "adam"),
+    [
+        (Crossing(gate=3.0), False),
+        (Crossing(gate=3.0), True),
+        (Crossing(definition="first", gate=1.2), False),
+        (Crossing(definition="first", every=7), False),
+    ],
+)
+def test_each_run_ends_as_it_does_alone(crossing, adam):
+    changes = {"optimizer": lambda p, lr: Adam(p, lr=lr / 10)} if adam else {}
+    workload = double(**changes)
+    members = [(lr, seed) for lr in (0.02, 0.1, 1e4) for seed in (0, 1)]
+    together = [one_of(workload, lr, seed, crossing) for lr, seed in members]
+    runners = [Resumed((), (0.4,), lambda live=live: live) for live in together]
+    lockstep = Lockstep(workload, 8)
+    for budget in (64, 128, 400):
+        going = [(r, budget) for r in runners if r.status is None]
+        assert {id(r) for r in lockstep.advance(going)} == {id(r) for r, _ in going}
+    for (lr, seed), live in zip(members, together, strict=True):
+        alone = one_of(workload, lr, seed, crossing)
+        for budget in (64, 128, 400):
+            alone.advance(budget)
+        ours, theirs = live.result(400), alone.result(400)
+        assert (ours.status, ours.last_step) == (theirs.status, theirs.last_step)
+        assert [step for step, _ in ours.trace] == [step for step, _ in theirs.trace]
+        for (_, value), (_, expected) in zip(ours.trace, theirs.trace, strict=True):
+            assert value == pytest.approx(expected, rel=1e-7, nan_ok=True)
+        assert (ours.tier, theirs.tier) == ("stacked", "plain")
+
+
+def test_the_runs_of_a_stacked_sweep_are_those_of_a_plain_one():
+    settings = SweepSettings(batch_sizes=(8, 32), seeds=(0, 1, 2), max_steps=500)
+    workload = double()
+    plain = sweep(workload, replace(settings, tier="plain"))
+    stacked = sweep(workload, replace(settings, tier="stacked"))
+    assert {run.tier for run in plain} == {"plain"}
+    assert {run.tier for run in stacked} == {"stacked"}
+    for ours, theirs in zip(stacked, plain, strict=True):
+        assert (ours.batch_size, ours.lr, ours.seed, ours.status) == (
+            theirs.batch_size,
+            theirs.lr,
+            theirs.seed,
+            theirs.status,
+        )
+        assert (ours.steps(), ours.budget) == (theirs.steps(), theirs.budget)
+        assert math.isclose(ours.nearest, theirs.nearest, rel_tol=1e-7)
+
+
+def test_an_error_of_the_workload_names_the_runs_together():
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        # Past the probe and the first checks.
+        if len(calls) > 60 and torch.is_grad_enabled():
+            raise ZeroDivisionError("as it was told to")
+        return tiny_workload.cross_entropy(model, batch)
+
+    settings = SweepSettings(batch_sizes=(8,), seeds=(0,), max_steps=90, tier="stacked")
+    with pytest.raises(
+        WorkloadFailedError, match=r"batch size 8, \d runs together\) raised ZeroDiv"
+    ):
+        sweep(tiny_workload.make(loss=loss), settings)
+
+
+def test_too_little_memory_for_all_together_says_what_to_ask_for():
+    calls = []
+
+    def loss(model, batch):
+        calls.append(1)
+        if len(calls) > 60 and torch.is_grad_enabled():
+            raise MemoryError
+        return tiny_workload.cross_entropy(model, batch)
+
+    settings = SweepSettings(batch_sizes=(8,), seeds=(0,), max_steps=90, tier="stacked")
+    with pytest.raises(
+        RightbatchError, match=r"runs together\): the memory does not.*--tier plain"
+    ):
+        sweep(tiny_workload.make(loss=loss), settings)
