@@ -304,6 +304,7 @@ def draw(done: dict[str, Any], path: Path, place: int = 1) -> None:
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     plt.rcParams.update(
         {
@@ -318,6 +319,7 @@ def draw(done: dict[str, Any], path: Path, place: int = 1) -> None:
         1, len(names), figsize=(3.3 * len(names), 3.3), squeeze=False
     )
     for panel, name in zip(panels[0], names, strict=True):
+        labels: dict[tuple[int, int], list[str]] = {}
         for damper, row in cells(name, done).items():
             updates, epochs = row[place]
             if not math.isfinite(updates):
@@ -325,11 +327,20 @@ def draw(done: dict[str, Any], path: Path, place: int = 1) -> None:
             color = "#7a7a7a" if is_plain(damper) else "#2f6db3"
             color = "#b03a48" if damper == "full gradient" else color
             panel.plot(updates, epochs, "o", ms=5, color=color)
+            # Points on top of each other share a label.
+            spot = (round(6 * math.log(updates)), round(3 * math.log(epochs)))
+            labels.setdefault(spot, []).append(damper)
             panel.annotate(
-                damper, (updates, epochs), (4, 3), textcoords="offset points", size=6
+                "\n" * (len(labels[spot]) - 1) + damper,
+                (updates, epochs),
+                (5, -2),
+                textcoords="offset points",
+                size=6,
+                va="top" if len(labels[spot]) > 1 else "baseline",
             )
         panel.set(xscale="log", yscale="log", title=name, xlabel="updates")
-        panel.margins(0.25)
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.margins(0.35, 0.2)
     panels[0][0].set_ylabel("epochs")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
