@@ -1,6 +1,7 @@
 """Processes that stand for replicas, each leaving what it found in a file."""
 
 import multiprocessing
+from multiprocessing import forkserver
 
 import torch
 
@@ -12,13 +13,21 @@ PRELOADED = (
     "torch.nn.parallel",
     "rightbatch.collectives",
     "rightbatch.controller",
+    "distributed",
 )
+
+
+def forks_with_torch():
+    """Return the context whose processes begin with those imports, all done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    forkserver.ensure_running()
+    return context
 
 
 def processes_of(target, arguments):
     """Return processes, not yet started, one for each tuple of arguments."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context = forks_with_torch()
     return [context.Process(target=target, args=given) for given in arguments]
 
 

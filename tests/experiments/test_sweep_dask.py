@@ -9,9 +9,11 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 import tiny_workload
 from distributed import Client, LocalCluster
+from example_replicas import forks_with_torch
 from experiments import example_jobs
 
 from rightbatch.errors import InputError, RightbatchError, WorkloadError
@@ -34,7 +36,9 @@ def cluster_of(workers, *, processes, threads=1, **scheduler):
     """Make a quiet cluster; yield it and its client."""
     # On a port that is free, or there is a warning beside other clusters.
     scheduler |= {"dashboard": False, "dashboard_address": ":0"}
+    forks_with_torch()
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,

@@ -63,7 +63,7 @@ def moments_of(norms):
         (AdaDampNN, OldDamper.adadampnn, lambda one: {"moments": moments_of(one)}),
     ],
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(column=columns, initial=initials, manner=manners)
 def test_what_is_left_of_loss_or_norm_gives_the_batch_and_rate_of_adadamp_s_formulas(
     kind, formula, named, column, initial, manner
@@ -75,7 +75,7 @@ def test_what_is_left_of_loss_or_norm_gives_the_batch_and_rate_of_adadamp_s_form
     assert_same(decisions, rows, manner["cap"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(rate=exact, initial=initials, manner=manners)
 def test_padadamp_has_the_batch_and_rate_of_its_formula(rate, initial, manner):
     old = OldDamper(initial=initial, **manner)
@@ -88,7 +88,7 @@ def test_padadamp_has_the_batch_and_rate_of_its_formula(rate, initial, manner):
 epochs = st.lists(exact, min_size=UPDATES, max_size=UPDATES).map(sorted)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     epochs=epochs,
     initial=initials,
@@ -106,7 +106,7 @@ def test_geodamp_has_the_batch_and_rate_of_its_formula(
     assert_same(decisions, rows, manner["cap"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     epochs=epochs, initial=initials, factor=st.integers(1, 4), delay=st.integers(20, 90)
 )
@@ -120,7 +120,7 @@ def test_geodamplr_is_geodamp_with_the_cap_at_its_start(epochs, initial, factor,
         assert (decision.batch_size, decision.lr_factor) == (taken, pytest.approx(lr))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(initial=initials, rate=st.floats(0, 10))
 def test_cntsdamplr_starts_at_the_rate_and_adadamp_s_form_is_one_update_ahead(
     initial, rate
@@ -139,7 +139,7 @@ def test_cntsdamplr_starts_at_the_rate_and_adadamp_s_form_is_one_update_ahead(
         assert initial / lr == pytest.approx(bracket, abs=0.5 + 1e-9)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     losses=columns,
     norms=columns,

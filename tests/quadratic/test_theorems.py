@@ -40,7 +40,7 @@ def quotient(first, second, product, steps):
     return now - product * before
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["sgd", "momentum", "ema"]),
     shares,

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from example_replicas import forks_with_torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,7 +116,9 @@ def silent(plan: Any, rank: int, meeting: str, pipe: Any) -> None:
 def test_processes_that_die_hang_or_fail_end_in_an_error_and_leave_nobody(
     monkeypatch, work, seconds, match
 ):
-    # By name: a spawned process imports this file again under it.
+    # Quickly: torch is imported once for all of them.
+    monkeypatch.setattr(communication, "get_context", lambda _: forks_with_torch())
+    # By name: a new process imports this file again under it.
     monkeypatch.syspath_prepend(os.path.dirname(__file__))
     name = os.path.basename(__file__).removesuffix(".py")
     monkeypatch.setattr(

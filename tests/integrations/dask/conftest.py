@@ -4,14 +4,20 @@ import logging
 
 import dask
 import pytest
+from example_replicas import forks_with_torch
 
 distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    # A worker that was killed comes back when it comes, on a busy machine too.
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}):
+    forks_with_torch()
+    settings = {
+        # A worker that was killed comes back when it comes, on a busy machine too.
+        "distributed.deploy.lost-worker-timeout": "120s",
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
+    with dask.config.set(settings):
         cluster = distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,

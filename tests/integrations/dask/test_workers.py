@@ -161,7 +161,7 @@ def test_nothing_is_left_of_an_update(client, cluster):
     source = on_cluster(client, model, data())
     controller = controlled(model, source.stream(), Constant(batch_size=64))
     before = _held(client, cluster)
-    trained(source, controller, max_steps=200)
+    trained(source, controller, max_steps=60)
     tasks, keys = _held(client, cluster)
     # The tasks of the last update may still be on their way out.
     assert tasks <= before[0] + 6
