@@ -101,3 +101,16 @@ def test_an_error_while_reading_the_examples_is_shown():
     workload = tiny_workload.make(collate=collate)
     with pytest.raises(WorkloadFailedError, match="ZeroDivisionError: unreadable"):
         Evaluation(workload)
+
+
+def test_items_with_several_values_are_not_ranked_but_evaluated_whole():
+    def two_values(model, batch):
+        return torch.cat([tiny_workload.cross_entropy(model, batch)] * 2)
+
+    workload = tiny_workload.make(loss=two_values)
+    evaluation, model = Evaluation(workload), workload.model(0)
+    hardest_first = HardestFirst(evaluation)
+    values = evaluation.values(model)
+    hardest_first.rank(values)
+    assert len(values) == 200
+    assert hardest_first.may_be_within(model, 1e-9)

@@ -153,7 +153,13 @@ class Evaluation:
 
         Args:
             values: Of a full evaluation, shape (n,).
+
+        Returns:
+            The batches; none where an item has several values (a sentence's words),
+            which do not tell whose they are.
         """
+        if len(values) != len(cast(Sized, self._workload.evaluate_on)):
+            return ()
         size = max(RANKED_MIN_CHUNK, len(values) // RANKED_PARTS)
         workload = self._workload
         if workload.collate is None and hasattr(workload.evaluate_on, "tensors"):
