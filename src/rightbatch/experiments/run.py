@@ -6,14 +6,15 @@ the data and the draws of dropout, from generators of the run's own.
 """
 
 import math
-from collections.abc import Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import cast
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from rightbatch._checks import finite, positive, positive_integer
 from rightbatch.engine import Update, make_update
@@ -257,6 +258,16 @@ class LiveRun:
     def update(self) -> Update:
         """Makes its updates; a stack borrows the parameters and gives them back."""
         return self._update
+
+    @property
+    def model(self) -> nn.Module:
+        """What it trains."""
+        return self._model
+
+    @property
+    def layout(self) -> Callable[[Any], Any]:
+        """Lays out batches as its model takes them fastest."""
+        return self._layout
 
     @property
     def stream(self) -> ExampleStream:
