@@ -3,12 +3,14 @@
     python benchmarks/regret_simulation.py [--tables 200] [--goal .05] [--processes 2]
 
 Each cell simulates sweeps of a workload whose critical batch size phi is known: batch
-sizes 1 to 1,024 by factors of 2, seed noise of 10 to 20 %, a machine that takes
-300 us + 1 us x B for a step. Runs are bought one at a time until the regret of the best
-batch known is at most the goal, then two near phi test the law, and buying goes on
-where they raise the regret. It prints, when the goal was first met and at the end, the
-share of sweeps whose recommended batch truly loses at most the goal, the mean number of
-runs, and the mean of their examples as a share of what 11 batch sizes x 10 seeds take.
+sizes 1 to 1,024 by factors of 2, seed noise of 10 to 20 %, and a machine that takes
+300 us + 1 us x B for a step; then, at 20 %, machines with a tenth and ten times the
+fixed cost, and a plan for 1, 4 and 16 replicas whose sums take 1 ms. Runs are bought
+one at a time until the regret of the best batch known is at most the goal, then two
+near phi test the law, and buying goes on where they raise the regret. It prints, when
+the goal was first met and at the end, the share of sweeps whose recommended batch truly
+loses at most the goal, the mean number of runs, and the mean of their examples as a
+share of what 11 batch sizes x 10 seeds take.
 
 The cells with a knee of exponent 2 have another law than the buyer begins with; they
 are shown, and not held to the bars. The exit status is 1 when a share kept is below .9,
@@ -24,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rightbatch.convergence import ConvergenceLaw
-from rightbatch.step_time import StepTimeLaw
+from rightbatch.step_time import ConstantCommunication, StepTimeLaw
 from rightbatch.training_time import BatchLimits, TrainingTimeLaw, regret
 from rightbatch.training_time.next_run import Assessment, Bought, Buyer
 
@@ -32,20 +34,43 @@ BATCH_SIZES = [2**power for power in range(11)]
 GRID_SEEDS = 10
 PHIS = (16, 64, 256, 1024)
 NOISES = (0.10, 0.15, 0.20)
-KNEES = (1.0, 2.0)
 MIN_STEPS = 500
 MOST_RUNS = 100
 KEPT, SHARE = 0.9, 0.1
 LIMITS = BatchLimits(max_batch_size=BATCH_SIZES[-1])
-STEP_TIME = StepTimeLaw(
-    seconds_per_example=1e-6, saturation_batch_size=1, overhead_seconds=3e-4
-)
+
+
+class Machine(NamedTuple):
+    overhead_seconds: float = 3e-4
+    comm_seconds: float = 0.0
+    replicas: tuple[int, ...] = (1,)
+
+    @property
+    def step_time(self) -> StepTimeLaw:
+        return StepTimeLaw(
+            seconds_per_example=1e-6,
+            saturation_batch_size=1,
+            overhead_seconds=self.overhead_seconds,
+            communication=ConstantCommunication(seconds=self.comm_seconds),
+        )
 
 
 class Cell(NamedTuple):
     phi: float
     noise: float
     knee: float
+    machine: Machine = Machine()
+
+
+CELLS = (
+    *(Cell(phi, noise, 1.0) for phi, noise in product(PHIS, NOISES)),
+    *(
+        Cell(phi, NOISES[-1], 1.0, machine)
+        for machine in (Machine(3e-5), Machine(3e-3), Machine(3e-4, 1e-3, (1, 4, 16)))
+        for phi in PHIS
+    ),
+    *(Cell(phi, noise, 2.0) for phi, noise in product(PHIS, NOISES)),
+)
 
 
 class Moment(NamedTuple):
@@ -59,11 +84,14 @@ def simulate(
 ) -> tuple[Moment, Moment, bool]:
     """Return when the goal was first met, the end, and whether a knee was found."""
     generator = np.random.default_rng([seed, int(law.min_examples), int(1000 * noise)])
-    time = TrainingTimeLaw(steps=law, step_time=STEP_TIME)
+    time = TrainingTimeLaw(steps=law, step_time=buyer.step_time)
     grid = GRID_SEEDS * sum(float(law.examples(size)) for size in BATCH_SIZES)
 
     def moment(bought: Bought, known: Assessment) -> Moment:
-        lost = regret(time, known.regrets[0].batch_size, 1, LIMITS)
+        lost = max(
+            float(regret(time, one.batch_size, one.num_replicas, LIMITS))
+            for one in known.regrets
+        )
         spent = float(np.dot(bought.batch_sizes, bought.steps))
         return Moment(lost <= buyer.goal, len(bought.steps), spent / grid)
 
@@ -84,8 +112,14 @@ def simulate(
 
 def cell(job: tuple[Cell, float, int]) -> tuple[Moment, Moment, float]:
     """Return the means over the sweeps of a cell."""
-    (phi, noise, knee), goal, num = job
-    buyer = Buyer(step_time=STEP_TIME, candidates=BATCH_SIZES, limits=LIMITS, goal=goal)
+    (phi, noise, knee, machine), goal, num = job
+    buyer = Buyer(
+        step_time=machine.step_time,
+        candidates=BATCH_SIZES,
+        replicas=machine.replicas,
+        limits=LIMITS,
+        goal=goal,
+    )
     law = ConvergenceLaw(
         min_steps=MIN_STEPS, min_examples=phi * MIN_STEPS, knee_exponent=knee
     )
@@ -104,20 +138,20 @@ def main() -> int:
     parser.add_argument("--goal", type=float, default=0.05)
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    cells = [Cell(*values) for values in product(PHIS, NOISES, KNEES)]
-    cells.sort(key=lambda one: one.knee)
-    jobs = [(one, args.goal, args.tables) for one in cells]
-    print(f"{'':16}| goal first met         | law tested, goal met")
+    jobs = [(one, args.goal, args.tables) for one in CELLS]
+    print(f"{'':28}| goal first met         | law tested, goal met")
     heads = "  kept   runs  examples"
-    print(f"  phi noise knee|{heads} |{heads}  knee found")
+    print(f"  phi noise knee  fixed    P|{heads} |{heads}  knee found")
     missed = 0
     with ProcessPoolExecutor(args.processes) as pool:
-        for one, (first, last, bent) in zip(cells, pool.map(cell, jobs), strict=True):
+        for one, (first, last, bent) in zip(CELLS, pool.map(cell, jobs), strict=True):
             shown = [
                 f"{m.kept:6.3f} {m.num_runs:6.1f} {100 * m.examples:7.1f} %"
                 for m in (first, last)
             ]
-            head = f"{one.phi:5} {one.noise:5.2f} {one.knee:4.1f}"
+            fixed, most = one.machine.overhead_seconds, one.machine.replicas[-1]
+            head = f"{one.phi:5} {one.noise:5.2f} {one.knee:4.1f} {1e6 * fixed:6.0f}"
+            head += f" us {most:2}"
             print(f"{head}|{shown[0]} |{shown[1]} {bent:11.2f}", flush=True)
             if one.knee == 1:
                 missed += sum(m.kept < KEPT for m in (first, last))

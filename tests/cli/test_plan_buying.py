@@ -69,6 +69,7 @@ def test_a_target_never_reached_ends_as_on_a_grid(rightbatch):
             ["--budget", "9", "--batch-sizes", "8,64"],
             "--budget has no use with --batch-sizes",
         ),
+        (["--law", "knee", "--regret", ".1"], "--regret has no use with --law knee"),
         (["--budget", "0"], "`--budget`"),
         (["--regret", "5 percent"], "between 0 and 1, got '5 percent'.*5%"),
         (["--quick", "--regret", "5%"], "--regret has no use with --quick"),

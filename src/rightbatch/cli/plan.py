@@ -198,7 +198,7 @@ def run(
         quickly.run_quick(out, asked, options, hurried, report)
         return
     check_ways(context, workload, name, (runs, times), options)
-    goal = buyings.asked_for(context, regret, budget)
+    goal = buyings.asked_for(context, law, regret, budget)
     show_plan(out, _planned(out, asked, options, goal, (runs, times, name)), report)
 
 

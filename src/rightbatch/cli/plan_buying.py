@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GOAL = "5%"
 # Given with these, the whole grid is run.
 OF_GRID = ("batch_sizes", "seeds")
+OF_THREE_PARAMETERS = ("knee", "floor")
 OF_BUYING = ("regret", "budget")
 NOTHING_BOUGHT: dict[str, Any] = {"purchase": [], "regret": None}
 # Below 4 a run costs more than it tells; past 4,096, a corner is rarely looked for.
@@ -54,12 +55,13 @@ class BuyingGoal:
 
 
 def asked_for(
-    context: typer.Context, regret: str, budget: float | None
+    context: typer.Context, law: str, regret: str, budget: float | None
 ) -> BuyingGoal | None:
     """Return what runs are bought for; None where a grid is asked for.
 
     Args:
         context: Tells which options were given.
+        law: The law wanted; one of three parameters needs a grid.
         regret: As written.
         budget: Seconds; None for no bound.
 
@@ -72,12 +74,14 @@ def asked_for(
     """
     from rightbatch._checks import positive
 
-    grid = [name for name in OF_GRID if _is_given(context, name)]
+    grid = [name.replace("_", "-") for name in OF_GRID if _is_given(context, name)]
+    if law in OF_THREE_PARAMETERS:
+        grid.append(f"law {law}")
     for name in OF_BUYING if grid else ():
         if _is_given(context, name):
             raise InputError(
-                f"plan: --{name} has no use with --{grid[0].replace('_', '-')}, which "
-                "runs the whole grid.",
+                f"plan: --{name} has no use with --{grid[0]}, for which the whole grid "
+                "is run.",
                 "leave one of them out",
             )
     if budget is not None:
