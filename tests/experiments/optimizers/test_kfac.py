@@ -307,6 +307,34 @@ def test_a_loss_that_goes_round_the_model_is_refused() -> None:
         kfac.step()
 
 
+def test_a_layer_that_is_not_called_itself_follows_its_gradient() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called, self.borrowed = nn.Linear(2, 2), nn.Linear(2, 2, bias=False)
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return functional.linear(self.called(batch), self.borrowed.weight)
+
+    model = Tied()
+    kfac = Kfac(model, 0.5, KfacSettings(momentum=0.0))
+    before = model.borrowed.weight.detach().clone()
+    functional.cross_entropy(model(torch.ones(1, 2)), torch.tensor([0])).backward()
+    kfac.step()
+    wanted = before - 0.5 * model.borrowed.weight.grad
+    torch.testing.assert_close(model.borrowed.weight.detach(), wanted)
+    assert "input_factor" in kfac.state[model.called.weight]
+
+
+def test_logits_lost_at_the_first_update_are_no_error() -> None:
+    model = nn.Linear(1, 2)
+    kfac = Kfac(model, 0.5)
+    batch = torch.full((1, 1), math.inf)
+    functional.cross_entropy(model(batch), torch.tensor([0])).backward()
+    kfac.step()
+    assert not model.weight.isfinite().all()
+
+
 def test_a_closure_is_called_once_with_gradients() -> None:
     model, batch = network(), images()
     kfac = Kfac(model, 0.1)

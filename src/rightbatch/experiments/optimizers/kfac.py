@@ -153,6 +153,7 @@ class Kfac(Optimizer):
         self._layers = layers_of(model)
         self._used: dict[Layer, list[tuple[Tensor, GradientEdge]]] = {}
         self._updates = 0
+        self._has_seen_model = not self._layers
         self._handles = [
             layer.register_forward_hook(self._keep_use) for layer in self._layers
         ]
@@ -181,11 +182,19 @@ class Kfac(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if not self._has_seen_model:
+            raise WorkloadError(
+                "kfac: the loss must call the model in training mode, once or more "
+                "per update; its curvature was not seen.",
+                "choose another --optimizer",
+            )
         group = self.param_groups[0]
         directions: dict[Tensor, Tensor] = {}
         inner = 0.0
         for layer in self._layers:
-            if layer.weight.grad is not None:
+            # A layer whose weights are used but which is not called has no factors.
+            measured = "input_factor" in self.state[layer.weight]
+            if measured and layer.weight.grad is not None:
                 inner += self._precondition(layer, group, directions)
         length = group["lr"] ** 2 * inner
         shortened = (
@@ -233,13 +242,8 @@ class Kfac(Optimizer):
 
     def _inverses(self, weight: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
         state, every = self.state[weight], group["inverse_every"]
-        if "input_factor" not in state:
-            raise WorkloadError(
-                "kfac: the loss must call the model in training mode, once or more "
-                "per update; its curvature was not seen.",
-                "choose another --optimizer",
-            )
-        if self._updates < every or self._updates % every == 0:
+        fresh = "input_inverse" not in state
+        if fresh or self._updates < every or self._updates % every == 0:
             state["input_inverse"], state["output_inverse"] = damped_inverses(
                 state["input_factor"], state["output_factor"], group["damping"]
             )
@@ -257,6 +261,7 @@ class Kfac(Optimizer):
         used, self._used = self._used, {}
         if not used:
             return
+        self._has_seen_model = True
         logits = _logits(output)
         chances = logits.detach().softmax(1)
         # What is not finite has no labels; the run ends on its loss all the same.
