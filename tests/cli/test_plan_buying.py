@@ -41,6 +41,7 @@ def test_a_plan_buys_its_runs_and_says_what_they_cost(rightbatch, tmp_path):
     assert lines == [line for line in ended.err.splitlines() if "  batch size" in line]
 
 
+@pytest.mark.slow
 def test_a_budget_that_ends_too_soon_is_said(rightbatch):
     words = ["--budget", "1e-6", "--regret", ".1%"]
     ended = rightbatch("plan", TINY, *QUICK, *words, "--json")
@@ -53,6 +54,7 @@ def test_a_budget_that_ends_too_soon_is_said(rightbatch):
                for w in found["warnings"])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_target_never_reached_ends_as_on_a_grid(rightbatch):
     words = ["--target", ".0001", "--max-steps", "40", "--json"]
     ended = rightbatch("plan", TINY, *QUICK, *words)
