@@ -4,11 +4,11 @@
 
 One process, one thread. A turn of the typical loop, then one of ours for each way a
 sweep has to make its updates: ``plain``, each run by itself, and ``stacked``, learning
-rates and seeds of one batch size together: 18 of them, as many as a default sweep of the
-two workloads has, and its rate is the sum over them. What counts is the low end of the
-90 % interval of the median ratio of the better way. The exit status is 1 when that is
-below the bar: on the MLP 10 at a batch size of 1, 3 up to 8, 2.5 up to 32 and 1.5 above;
-on LeNet 2.5 at 1, 1.15 up to 8 and .97 above. On a machine that others use too,
+rates and seeds of one batch size together: 18 of them, as many as a default sweep of
+the two workloads has, and its rate is the sum over them. What counts is the low end of
+the 90 % interval of the median ratio of the better way. The exit status is 1 when that
+is below the bar: on the MLP 10 at a batch size of 1, 3 up to 8, 2.5 up to 32 and 1.5
+above; on LeNet 2.5 at 1, 1.15 up to 8 and .97 above. On a machine that others use too,
 --cpu-clock counts the process's own seconds only.
 
 glibc gives freed memory back and takes it anew, page by page, when a step's tensors are

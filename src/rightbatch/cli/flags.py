@@ -46,6 +46,15 @@ Store = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Take finished runs from the store.")
 ]
+Tier = Annotated[
+    str,
+    typer.Option(
+        "--tier",
+        metavar="TIER",
+        help="How updates are made: plain, each run by itself; stacked, learning rates "
+        "and seeds together; auto, the faster. To rounding all are the same.",
+    ),
+]
 RecordHeldOut = Annotated[
     bool,
     typer.Option(

@@ -41,6 +41,7 @@ class SweepOptions:
         data_dir: Where data sets lie.
         dask: Where a Dask cluster runs them; None for processes of our own.
         record_held_out: The metric on the held-out set as well.
+        tier: How updates are made.
         optimizer: In place of the workload's own; None for that.
         ema: Decay of the averaged weights; None for the workload's own.
     """
@@ -58,6 +59,7 @@ class SweepOptions:
     data_dir: Path | None
     dask: str | None = None
     record_held_out: bool = False
+    tier: str = "auto"
     optimizer: str | None = None
     ema: float | None = None
 
@@ -100,6 +102,7 @@ class SweepRequest:
             "max_steps": settings.max_steps,
             "crossing": settings.crossing.to_dict() if settings.crossing else None,
             "record_held_out": settings.record_held_out,
+            "tier": settings.tier,
             "optimizer": settings.optimizer,
             "ema_decay": self.workload.ema_decay,
             "store": str(self.store),
@@ -117,6 +120,7 @@ def run(
     max_steps: flags.MaxSteps = None,
     crossing: flags.Crossing = None,
     record_held_out: flags.RecordHeldOut = False,
+    tier: flags.Tier = "auto",
     optimizer: flags.OptimizerName = None,
     ema: flags.Ema = None,
     store: flags.Store = None,
@@ -150,6 +154,7 @@ def run(
         data_dir=data_dir,
         dask=dask,
         record_held_out=record_held_out,
+        tier=tier,
         optimizer=optimizer,
         ema=ema,
     )
@@ -214,6 +219,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
         crossing=default_crossing(workload),
         max_steps=options.max_steps,
         record_held_out=options.record_held_out,
+        tier=options.tier,
         optimizer=options.optimizer,
         ema_decay=options.ema,
     ).resolved(workload)

@@ -2,8 +2,9 @@
 
 ``plain``: each run by itself. ``stacked``: the learning rates and seeds of one batch
 size in lockstep (:mod:`rightbatch.experiments.lockstep`). Both give each run the same
-trajectory to float rounding, which after many steps may move a crossing by a grid
-point. ``auto`` times both where that is worth its while and keeps the faster.
+trajectory to float rounding, which after many steps may move a crossing, the more so
+the less stable the learning rate; what a seed stands for is the same. ``auto`` times
+both where that is worth its while and keeps the faster.
 """
 
 from collections.abc import Callable, Sequence
