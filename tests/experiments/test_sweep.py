@@ -89,6 +89,14 @@ def test_the_number_of_processes_does_not_change_a_run():
     assert outcomes(one) == outcomes(two) == outcomes(three)
 
 
+@pytest.mark.slow
+def test_the_number_of_processes_does_not_change_runs_made_together():
+    spec, settings = f"{FILE}:tiny", replace(SETTINGS, seeds=range(8), tier="stacked")
+    one, two = (sweep(spec, settings, processes=n) for n in (1, 2))
+    assert {run.tier for run in one} == {"stacked"}
+    assert outcomes(one) == outcomes(two)
+
+
 def test_the_callers_threads_are_left_as_they_were():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
