@@ -1,15 +1,17 @@
 """Updates to a BLEU score against words per batch: Perrone et al.'s figure 2, small.
 
     python benchmarks/translation.py --data-dir DATA [--store translation.sqlite]
-        [--picture translation.svg]
+        [--picture translation.svg] [--seeds 2]
 
-The workload multi30k-gru at 400, 1,600 and 6,400 target words, two BLEU targets, two
-seeds, two learning rates of the paper's. BLEU is that of 300 held-out captions after
+The workload multi30k-gru at 400, 1,600 and 6,400 target words, two BLEU targets, the
+largest of the paper's learning rates, 1, which arrives first: at 400 words .5
+had not come to the second in 900 updates. BLEU is that of 300 held-out captions after
 every 20 updates; the first at the target or past it counts. Runs are stored as they
 end, and what is stored is not run again. The picture needs matplotlib.
 """
 
 import argparse
+import itertools
 import statistics
 from pathlib import Path
 
@@ -19,30 +21,30 @@ from rightbatch.experiments.sweep import SweepSettings, sweep
 from rightbatch.workload import load_workload
 
 TARGETS = (4.0, 6.0)
-SEEDS = (0, 1)
-# Rates of the paper's four, and updates allowed. A large batch pays for each update
-# with seconds, and .5 is too slow there to finish: it takes more updates than 1.
-PLAN = {400: ((0.5, 1.0), 900), 1600: ((0.5, 1.0), 600), 6400: ((1.0,), 450)}
+LR = 1.0
+# Words per batch, and updates allowed: a large batch pays for each with seconds.
+PLAN = {400: 900, 1600: 600, 6400: 450}
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--data-dir", type=Path)
 parser.add_argument("--store", type=Path, default=Path("translation.sqlite"))
 parser.add_argument("--picture", type=Path)
+parser.add_argument("--seeds", type=int, default=2)
 options = parser.parse_args()
 
-# 1) runs, the cheapest first ----------------------------------------------------------
+# 1) runs, a seed after the other, the cheapest first ----------------------------------
 workload = load_workload(
     "rightbatch.experiments.workloads.translation:multi30k_gru", options.data_dir
 )
 store = open_store(options.store, workload)
 runs = []
-for batch_size, (lrs, max_steps) in PLAN.items():
+for seed, batch_size in itertools.product(range(options.seeds), PLAN):
     settings = SweepSettings(
         batch_sizes=(batch_size,),
-        lrs=lrs,
-        seeds=SEEDS,
+        lrs=(LR,),
+        seeds=(seed,),
         targets=TARGETS,
-        max_steps=max_steps,
+        max_steps=PLAN[batch_size],
     )
 
     def show(done, total, run) -> None:
@@ -59,7 +61,7 @@ for batch_size, (lrs, max_steps) in PLAN.items():
     )
 
 # 2) a table and a fit for each target -------------------------------------------------
-print(f"\n{workload.name}: updates to a BLEU, mean of seeds {SEEDS}")
+print(f"\n{workload.name}: updates to a BLEU, mean of {options.seeds} seeds")
 print("| BLEU | lr | " + " | ".join(f"M = {size:,}" for size in PLAN) + " |")
 print("|---|---|" + "---|" * len(PLAN))
 for target in TARGETS:
