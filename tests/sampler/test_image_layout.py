@@ -77,6 +77,58 @@ def test_a_model_that_reads_memory_in_another_order_keeps_them_as_they_are():
     assert layout_for(net(3, AsStored()), loss, batch)(batch) is batch
 
 
+class HeadInTraining(nn.Module):
+    """Views its images as rows, in training alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = net(3)
+
+    def forward(self, images):
+        if self.training:
+            assert images.view(len(images), -1).ndim == 2
+        return self.body(images)
+
+
+class WithStridesAndAZeroHead(nn.Module):
+    """Reads memory in its order; a head of zeros hides it."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.head = nn.Linear(192, 5)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, images):
+        out = self.convolution(images)
+        return self.head(out.as_strided((len(out), 192), (192, 1)))
+
+
+@pytest.mark.parametrize("make", [HeadInTraining, WithStridesAndAZeroHead])
+def test_models_that_only_seem_to_take_it_keep_images_as_they_are(make):
+    batch = batch_of(3)
+    assert layout_for(make(), loss, batch)(batch) is batch
+
+
+def test_a_metric_that_views_its_images_keeps_them_as_they_are():
+    def brightness(model, batch):
+        return batch[0].view(len(batch[0]), -1).mean(1)
+
+    batch = batch_of(3)
+    assert layout_for(net(3), loss, batch) is images_last
+    assert layout_for(net(3), loss, batch, [brightness])(batch) is batch
+
+
+def test_trying_it_draws_nothing_from_the_callers_generators():
+    def noisy(model, batch):
+        return loss(model, (batch[0] + torch.rand(()), batch[1]))
+
+    model = net()
+    before = torch.get_rng_state()
+    assert layout_for(model, noisy, batch_of(1)) is images_last
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_without_a_convolution_nothing_is_tried():
     def never(model, batch):
         raise AssertionError

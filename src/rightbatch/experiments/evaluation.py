@@ -129,7 +129,9 @@ class Evaluation:
             model: One of the workload's; it is tried once, on the first chunk.
         """
         if self._layout is None:
-            self._layout = layout_for(model, self._workload.loss, self._chunks[0])
+            workload = self._workload
+            others = [] if self._metric is workload.loss else [self._metric]
+            self._layout = layout_for(model, workload.loss, self._chunks[0], others)
             self._chunks = tuple(map(self._layout, self._chunks))
         return self._layout
 

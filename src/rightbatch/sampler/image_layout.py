@@ -8,14 +8,20 @@ tried first.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-# Far above rounding in another order of summation, far below another computation.
-TOLERANCE = 1e-4
+from rightbatch.sampler.draws import generators_put_back
+
+# Of a vector's length: far above rounding in another order of summation, far below
+# another computation.
+TOLERANCE = 1e-3
+TRIED_EXAMPLES = 8
+# A head that begins at zero would hide what comes before it.
+MOVE = 0.01
 
 
 def images_last(batch: Any) -> Any:
@@ -43,18 +49,24 @@ def images_last(batch: Any) -> Any:
 
 
 def layout_for(
-    model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    batch: Any,
+    metrics: Sequence[Callable[[nn.Module, Any], Tensor]] = (),
 ) -> Callable[[Any], Any]:
     """Return what lays out batches for a model: :func:`images_last`, or nothing.
 
-    It is tried on a copy of the model, forth and back: the model has a 2-d convolution
-    on a CPU, takes the batch without an error, and gives the same losses. The choice
-    does not depend on a clock.
+    It is tried on copies of the model, whose weights are moved a little from where a
+    fresh one's may be zero: the model has a 2-d convolution on a CPU, and for eight of
+    the examples, in training and in evaluation, takes them without an error and gives
+    the same losses, gradients and metrics. No draw of the caller's generators is used,
+    and the choice does not depend on a clock.
 
     Args:
         model: Is not changed.
         loss: ``loss(model, batch)`` returns a value per example.
         batch: One to try it on.
+        metrics: Further functions that will see such batches, as `loss`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
@@ -65,21 +77,72 @@ def layout_for(
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if not convolves or any(p.device.type != "cpu" for p in model.parameters()):
         return _as_it_is
+    few = _few(batch)
     try:
-        tried = copy.deepcopy(model).eval()
-        with torch.enable_grad():
-            losses = loss(tried, images_last(batch))
-            trained = [p for p in tried.parameters() if p.requires_grad]
-            if losses.requires_grad:
-                torch.autograd.grad(losses.sum(), trained, allow_unused=True)
-        with torch.no_grad():
-            wanted = loss(tried, batch)
-        same = torch.allclose(losses, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+        with generators_put_back():
+            moved = _moved(model)
+            wanted = _tried(moved, loss, few, metrics)
+            found = _tried(moved, loss, images_last(few), metrics)
     except Exception:
         # Whatever it is, the batch as it was is no worse for it; errors of the loss
         # itself come up again there, in its own words.
         return _as_it_is
+    same = all(_close(*pair) for pair in zip(found, wanted, strict=True))
     return images_last if same else _as_it_is
+
+
+def _tried(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    batch: Any,
+    metrics: Sequence[Callable[[nn.Module, Any], Tensor]],
+) -> list[Tensor]:
+    """Return all that a batch gives: losses, gradients and metrics."""
+    given: list[Tensor] = []
+    for training in (True, False):
+        # A copy each: running statistics change, and some models keep what they saw.
+        tried = copy.deepcopy(model).train(training)
+        torch.default_generator.manual_seed(0)
+        with torch.enable_grad():
+            losses = loss(tried, batch)
+            trained = [p for p in tried.parameters() if p.requires_grad]
+            if losses.requires_grad:
+                given += torch.autograd.grad(
+                    losses.sum(), trained, allow_unused=True, materialize_grads=True
+                )
+        with torch.no_grad():
+            given += [losses.detach(), *(metric(tried, batch) for metric in metrics)]
+    return given
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    moved = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise.to(parameter.dtype), alpha=MOVE)
+    return moved
+
+
+def _few(batch: Any) -> Any:
+    """Return the first examples of a batch; as it is what has no first axis."""
+    if isinstance(batch, Tensor):
+        return batch[:TRIED_EXAMPLES] if batch.ndim else batch
+    if isinstance(batch, Mapping):
+        named = cast(Mapping[Any, Any], batch)
+        return {key: _few(value) for key, value in named.items()}
+    if type(batch) in (tuple, list):
+        parts = [_few(part) for part in cast(list[Any], batch)]
+        return parts if isinstance(batch, list) else tuple(parts)
+    return batch
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    if found.shape != wanted.shape:
+        return False
+    scale = float(wanted.double().norm())
+    return float((found.double() - wanted.double()).norm()) <= TOLERANCE * scale
 
 
 def _last(images: Tensor) -> Tensor:
