@@ -107,9 +107,12 @@ def _tried(
             losses = loss(tried, batch)
             trained = [p for p in tried.parameters() if p.requires_grad]
             if losses.requires_grad:
-                given += torch.autograd.grad(
+                found = torch.autograd.grad(
                     losses.sum(), trained, allow_unused=True, materialize_grads=True
                 )
+                # Together: one that is zero but for rounding (a bias before batch
+                # normalisation) has no scale of its own.
+                given.append(torch.cat([gradient.flatten() for gradient in found]))
         with torch.no_grad():
             given += [losses.detach(), *(metric(tried, batch) for metric in metrics)]
     return given
