@@ -119,7 +119,7 @@ def test_a_binary_file_that_is_none_is_refused(tmp_path, content, match):
         ),
         (
             {"data": IMAGES.reshape(10, -1), "fine_labels": [1] * 9},
-            "holds 10 images and .* 9 labels",
+            r"train: must hold a label for each image, got 10 images and .*\(9,\)",
         ),
         (
             {"data": IMAGES.reshape(10, -1), "fine_labels": [-1] * 10},
@@ -131,3 +131,18 @@ def test_a_pickle_that_is_no_batch_is_refused(tmp_path, batch, match):
     path = write_files(tmp_path, {"train": pickle.dumps(batch, 2)})
     with pytest.raises(InputError, match=match):
         read_cifar(path, num_classes=100)
+
+
+def test_batches_whose_labels_only_come_to_the_right_number_together_are_refused(
+    tmp_path,
+):
+    files = python_10()
+    for number, labels in ((2, [9]), (3, [4, 1, 1])):
+        files[f"cifar-10-batches-py/data_batch_{number}"] = python_2_pickle(
+            IMAGES[:2], {b"labels": labels}
+        )
+    path = write_tar(tmp_path / "x.tar", files)
+    with pytest.raises(
+        InputError, match=r"data_batch_2: must hold a label for each image, got 2"
+    ):
+        read_cifar(path, num_classes=10)

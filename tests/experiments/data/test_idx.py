@@ -90,6 +90,11 @@ def test_images_get_one_channel_and_labels_become_int64(tmp_path):
     [
         (np.zeros((2, 3, 3)), np.zeros(2), "images: images must be 2 x 2 bytes"),
         (np.zeros((0, 2, 2)), np.zeros(0), "images: holds no images"),
+        (
+            np.zeros((2, 3, 2, 2)),
+            np.zeros(2),
+            "images: images must have 1 channel, got 3",
+        ),
         (np.zeros((2, 4)), np.zeros(2), r"got uint8 of shape \(2, 4\)"),
         (np.zeros((2, 2, 2)), np.zeros((2, 1)), "labels: labels must be one whole"),
         (np.zeros((2, 2, 2)), np.zeros(3), "holds 2 images and .*labels 3 labels"),

@@ -40,6 +40,8 @@ class Attack:
         ({"X": IMAGES, "y": LABELS[:2]}, "holds 3 images and .* 2 labels"),
         ({"X": IMAGES / 255, "y": LABELS}, "must be 8 x 8 bytes, got float64 of shape"),
         ({"X": IMAGES[:, :7], "y": LABELS}, r"got uint8 of shape \(3, 3, 7, 8\)"),
+        ({"X": IMAGES[..., :2], "y": LABELS}, "must have 3 channels, got 2"),
+        ({"X": IMAGES[..., 0], "y": LABELS}, "must have 3 channels, got 1"),
         ({"X": IMAGES, "y": LABELS + 1}, r"labels must be in 0\.\.2, got 3 at 0"),
         (
             {"X": IMAGES, "y": np.array([Attack()])},
@@ -51,7 +53,7 @@ def test_what_is_no_archive_of_images_is_refused(tmp_path, monkeypatch, arrays, 
     monkeypatch.chdir(tmp_path)
     np.savez("images.npz", **arrays)
     with pytest.raises(InputError, match=match):
-        read_npz(tmp_path / "images.npz", side=8, num_classes=3)
+        read_npz(tmp_path / "images.npz", side=8, num_classes=3, channels=3)
     assert not (tmp_path / "was-here").exists()
 
 
@@ -75,3 +77,11 @@ def test_the_exact_images_are_the_first_of_cifar10(shared_data):
     assert images.shape == (4000, 3, 32, 32)
     # As CIFAR10's data_batch_1 begins.
     assert labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+
+
+def test_a_single_array_under_the_name_of_an_archive_is_refused(tmp_path):
+    path = tmp_path / "images.npz"
+    with path.open("wb") as file:
+        np.save(file, IMAGES)
+    with pytest.raises(InputError, match=r"images.npz: lacks X and y"):
+        read_npz(path, side=8, num_classes=3)

@@ -65,6 +65,7 @@ def read_cifar(path: Path, *, num_classes: int) -> tuple[Tensor, Tensor]:
         np.concatenate([images for images, _ in batches]),
         np.concatenate([labels for _, labels in batches]),
         side=SIDE,
+        channels=3,
         num_classes=num_classes,
         places=(path, path),
     )
@@ -97,7 +98,14 @@ def _of_pickle(place: Path, content: bytes, num_classes: int) -> Arrays:
             f"{place}: 'data' must be rows of {PIXELS} bytes, got "
             f"{getattr(images, 'shape', type(images).__name__)}."
         )
-    return images.reshape(-1, 3, SIDE, SIDE), _labels(place, key, labels)
+    found = _labels(place, key, labels)
+    # Of each batch: put together, two wrong ones may come to the right number.
+    if found.shape != (len(images),):
+        raise InputError(
+            f"{place}: must hold a label for each image, got {len(images)} images and "
+            f"{key!r} of shape {found.shape}."
+        )
+    return images.reshape(-1, 3, SIDE, SIDE), found
 
 
 def _labels(place: Path, key: str, labels: Any) -> NDArray[Any]:

@@ -95,6 +95,7 @@ def read_idx_images(
         images,
         labels,
         side=side,
+        channels=1,
         num_classes=num_classes,
         places=(image_file, label_file),
     )

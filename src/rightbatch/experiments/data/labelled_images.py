@@ -78,6 +78,7 @@ def to_tensors(
     side: int,
     num_classes: int,
     places: tuple[Path, Path],
+    channels: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return images and labels as tensors, once they are what they must be.
 
@@ -87,6 +88,7 @@ def to_tensors(
         side: Height and width an image must have, in pixels.
         num_classes: How many classes there are.
         places: The files the images and the labels are from, for errors.
+        channels: How many an image must have; any number when None.
 
     Returns:
         Images, uint8, and labels, int64.
@@ -108,6 +110,11 @@ def to_tensors(
         raise InputError(
             f"{image_file}: images must be {side} x {side} bytes, got {images.dtype} "
             f"of shape {images.shape}."
+        )
+    if channels not in (None, images.shape[1]):
+        raise InputError(
+            f"{image_file}: images must have {channels} channel"
+            f"{'s' if channels != 1 else ''}, got {images.shape[1]}."
         )
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(

@@ -13,8 +13,12 @@ from rightbatch.errors import InputError
 from rightbatch.experiments.data.checksums import check_sum
 from rightbatch.experiments.data.labelled_images import to_tensors
 
+UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
-def read_npz(path: Path, *, side: int, num_classes: int) -> tuple[Tensor, Tensor]:
+
+def read_npz(
+    path: Path, *, side: int, num_classes: int, channels: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a numpy archive.
 
     Args:
@@ -23,6 +27,7 @@ def read_npz(path: Path, *, side: int, num_classes: int) -> tuple[Tensor, Tensor
             them would run what they ask for.
         side: Height and width an image must have, in pixels.
         num_classes: Labels must be in 0..num_classes-1.
+        channels: How many an image must have; any number when None.
 
     Returns:
         Images, shape (n, channels, side, side), uint8; labels, shape (n,), int64.
@@ -44,7 +49,12 @@ def read_npz(path: Path, *, side: int, num_classes: int) -> tuple[Tensor, Tensor
     if images.ndim == 4:
         images = images.transpose(0, 3, 1, 2)
     return to_tensors(
-        images, labels, side=side, num_classes=num_classes, places=(path, path)
+        images,
+        labels,
+        side=side,
+        channels=channels,
+        num_classes=num_classes,
+        places=(path, path),
     )
 
 
@@ -52,17 +62,21 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     check_sum(path)
     try:
         # numpy leaves a file that it opened and cannot read to be closed some day.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in ("X", "y") if name not in archive]
+        with path.open("rb") as file:
+            archive: Any = np.load(file, allow_pickle=False)
+            # A single array, as numpy.save writes it, has no names.
+            names = () if isinstance(archive, np.ndarray) else archive.files
+            missing = [name for name in ("X", "y") if name not in names]
             if missing:
                 raise InputError(
                     f"{path}: lacks {' and '.join(missing)}.",
                     "an archive of images holds X, uint8, and y, their classes",
                 )
             return archive["X"], archive["y"]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    # Of kinds that zipfile cannot unpack it says so by a RuntimeError.
+    except (*UNREADABLE, RuntimeError, ValueError) as error:
         raise InputError(
             f"{path}: not a numpy archive of plain arrays: {error}.",
             "fetch the file again, or save it with numpy.savez",

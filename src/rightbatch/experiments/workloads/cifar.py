@@ -66,7 +66,7 @@ SOURCES: Mapping[str, Mapping[str, tuple[str, Read]]] = {
         "cifar-10-batches-bin": ("all images", partial(read_cifar, num_classes=10)),
         "cifar10_lossless_first4000.npz": (
             "the first 4,000 images, exact",
-            partial(read_npz, side=SIDE, num_classes=10),
+            partial(read_npz, side=SIDE, num_classes=10, channels=3),
         ),
         "cifar10_jpeg.tar.xz": ("all images, as lossy JPEGs", _files(10)),
         "cifar10_images": ("image files", _files(10)),
