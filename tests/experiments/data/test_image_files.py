@@ -1,10 +1,12 @@
 """Image files in folders and archives, against the images they were made of."""
 
+import io
 import sys
 
 import numpy as np
 import pytest
 from experiments.data.example_images import drawn, encoded, write_files, write_tar
+from PIL import Image
 
 from rightbatch.errors import InputError
 from rightbatch.experiments.data.image_files import read_image_files
@@ -17,8 +19,16 @@ FILES = {
     "train/cat/._0000.png": b"notes of a file system",
     "train/cat/notes.txt": b"text",
     "train/ant/0000.PNG": encoded(IMAGES[2]),
+    "train/.cache/0000.png": encoded(IMAGES[3]),
     "test/bee/0000.png": encoded(IMAGES[3]),
+    "test/train/cat/0000.png": encoded(IMAGES[3]),
 }
+
+
+def in_mode(mode: str) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (8, 8)).save(out, "PNG")
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("form", ["folder", "images.tar", "images.tar.xz", "deeper"])
@@ -58,6 +68,14 @@ def test_a_jpeg_and_a_grey_image_become_colours(tmp_path):
             {"train/a/1.png": FILES["train/cat/0000.png"][:-40]},
             "cannot be read: .*trunc",
         ),
+        (
+            {"train/a/1.png": in_mode("I;16")},
+            "1.png: .*: its pixels must be bytes, got mode I;16",
+        ),
+        (
+            {"a/train/x/1.png": b"", "b/train/x/1.png": b""},
+            "must have one folder train, got a/train and b/train",
+        ),
         ({"test/a/1.png": b""}, "2 folders train/<class>, got 0."),
         ({"train/a/1.png": encoded(IMAGES[0])}, "2 folders train/<class>, got 1: a."),
         (
@@ -76,3 +94,10 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(InputError, match=r"pip install 'rightbatch\[data\]'"):
         read_image_files(tmp_path, split="train", side=8, num_classes=2)
+
+
+def test_an_image_too_large_to_be_decoded_is_refused(tmp_path, monkeypatch):
+    path = write_files(tmp_path, FILES)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(InputError, match="PNG: the image cannot be read: .*exceeds"):
+        read_image_files(path, split="train", side=8, num_classes=2)

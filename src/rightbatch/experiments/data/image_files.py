@@ -25,9 +25,10 @@ def read_image_files(
     """Return the images of one split and their classes, ordered by class and name.
 
     Args:
-        path: A folder or a tar archive; what lies above ``<split>`` in it, and files of
-            other kinds, are passed over.
-        split: Name of the folder whose folders are the classes, ``train``.
+        path: A folder or a tar archive; files of other kinds, and hidden files and
+            folders, are passed over.
+        split: Name of the folder whose folders are the classes, ``train``; it may lie
+            deeper, and the uppermost of that name is taken.
         side: Height and width an image must have, in pixels.
         num_classes: How many folders of classes there must be.
 
@@ -46,12 +47,13 @@ def read_image_files(
             and name.parts[-3] == split
             and name.suffix.lower() in SUFFIXES
             # Some systems leave a file of notes beside each image.
-            and not name.name.startswith(".")
+            and not any(part.startswith(".") for part in name.parts)
         )
 
+    contents = _of_one_folder(path, split, dict(members(path, is_image)))
     found = {
         name: _square(decode(content, path / name), side, path / name)
-        for name, content in members(path, is_image)
+        for name, content in contents.items()
     }
     names = sorted(found, key=lambda name: PurePosixPath(name).parts[-2:])
     class_of = {name: PurePosixPath(name).parts[-2] for name in names}
@@ -65,8 +67,26 @@ def read_image_files(
     images = np.stack([found[name] for name in names]).transpose(0, 3, 1, 2)
     labels = np.array([classes.index(class_of[name]) for name in names])
     return to_tensors(
-        images, labels, side=side, num_classes=num_classes, places=(path, path)
+        images,
+        labels,
+        side=side,
+        channels=3,
+        num_classes=num_classes,
+        places=(path, path),
     )
+
+
+def _of_one_folder(
+    path: Path, split: str, contents: dict[str, bytes]
+) -> dict[str, bytes]:
+    folder_of = {name: PurePosixPath(name).parents[1] for name in contents}
+    folders = sorted(set(folder_of.values()), key=lambda at: (len(at.parts), at))
+    if len(folders) > 1 and len(folders[0].parts) == len(folders[1].parts):
+        raise InputError(
+            f"{path}: must have one folder {split}, got {folders[0]} and {folders[1]}.",
+            "name the folder of one of them",
+        )
+    return {name: contents[name] for name in contents if folder_of[name] == folders[0]}
 
 
 def _decoder() -> Any:
@@ -81,12 +101,21 @@ def _decoder() -> Any:
     def decode(content: bytes, place: Path) -> NDArray[np.uint8]:
         try:
             with Image.open(io.BytesIO(content)) as image:
+                # Pillow would cut what is above 255 off.
+                if image.mode.startswith(("I", "F")):
+                    raise ValueError(f"its pixels must be bytes, got mode {image.mode}")
                 return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except (
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            OSError,
+            SyntaxError,
+            ValueError,
+        ) as error:
             reason = (
                 "of no kind known"
                 if isinstance(error, UnidentifiedImageError)
-                else error
+                else str(error).rstrip(".")
             )
             raise InputError(f"{place}: the image cannot be read: {reason}.") from None
 
