@@ -68,3 +68,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
     with pytest.raises(InputError, match=r"two.txt: cannot be read: Permission denied"):
         list(members(folder, lambda _: True))
+
+
+def test_an_unpacked_archive_with_a_damaged_header_or_no_end_is_refused(tmp_path):
+    path = write_tar(tmp_path / "files.tar", {name: b"x" * 600 for name in "abc"})
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[1536] ^= 1  # the first byte of b's header
+    for content in (
+        bytes(damaged),
+        *(whole[: 512 * blocks] for blocks in range(1, 11)),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"files.tar: cut short or damaged: "):
+            list(members(path, lambda _: True))
+    path.write_bytes(whole[: 512 * 11])
+    assert [name for name, _ in members(path, lambda _: True)] == ["a", "b", "c"]

@@ -10,6 +10,8 @@ from rightbatch.errors import InputError
 from rightbatch.experiments.data.checksums import check_sum
 
 CHUNK = 1 << 20
+# A tar archive ends in two blocks of zeros.
+END = bytes(2 * tarfile.BLOCKSIZE)
 
 
 def members(
@@ -49,9 +51,7 @@ def members(
                     file = archive.extractfile(member)
                     assert file is not None  # it is a plain file
                     yield member.name, file.read()
-            # The sum over a gzip file stands at its end, past what an archive needs.
-            while archive.fileobj and archive.fileobj.read(CHUNK):
-                pass
+            _read_end(archive)
     except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(
             f"{path}: cut short or damaged: {error}.", "fetch the file again"
@@ -66,6 +66,18 @@ def _opened(path: Path) -> tarfile.TarFile:
             f"{path}: not a tar archive, or cut short at its beginning.",
             "fetch the file again",
         ) from None
+
+
+def _read_end(archive: tarfile.TarFile) -> None:
+    file = archive.fileobj
+    assert file is not None  # it is open
+    # A damaged header reads like the end, and so does the lack of one.
+    file.seek(archive.offset)
+    if file.read(len(END)) != END:
+        raise tarfile.ReadError(f"no further file and no end at byte {archive.offset}")
+    # The sum over a gzip file stands at its end, past what an archive needs.
+    while file.read(CHUNK):
+        pass
 
 
 def _of_folder(
