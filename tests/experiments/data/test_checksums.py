@@ -27,7 +27,8 @@ def test_a_file_is_held_to_the_sum_noted_beside_it_however_md5sum_wrote_it(tmp_p
     for line in (
         f"{good}  a file\n",
         f"{good.upper()} *a file\n",
-        f"\n{good}  other\n",
+        f"{good}  ./a file\n",
+        f"\n# sums\n{good}  other\n",
     ):
         (tmp_path / SUMS_FILE).write_text(line)
         check_sum(path)
@@ -94,3 +95,12 @@ def test_the_real_files_are_the_published_ones(shared_data):
     for file in PUBLISHED["mnist"]:
         content = (folder / file.name).read_bytes()
         assert (len(content), hashlib.md5(content).hexdigest()) == (file.size, file.md5)
+
+
+@pytest.mark.parametrize(
+    "line", [f"MD5 (a) = {'0' * 32}", "0" * 32, f"{'0' * 31}  a", f"{'g' * 32}  a"]
+)
+def test_a_line_that_is_no_sum_is_refused_not_passed_over(tmp_path, line):
+    (tmp_path / SUMS_FILE).write_text(f"{'1' * 32}  b\n{line}\n")
+    with pytest.raises(InputError, match=r"MD5SUMS: line 2 must be 32 hexadecimal"):
+        noted_sums(tmp_path)

@@ -7,6 +7,7 @@ read, and :func:`difference` says that it is not the published one.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 from rightbatch.errors import InputError
@@ -14,6 +15,8 @@ from rightbatch.experiments.data.published import PUBLISHED
 from rightbatch.workload import STAND_IN_FILE
 
 SUMS_FILE = "MD5SUMS"
+# md5sum marks a file read as binary with a star.
+LINE = re.compile(r"\s*([0-9a-fA-F]{32})\s+\*?(?:\./)?(.+)")
 
 
 def md5_of(path: Path) -> str:
@@ -61,7 +64,8 @@ def noted_sums(folder: Path) -> dict[str, str]:
     """Return the sums noted in a folder, by the file's name; empty without any.
 
     Raises:
-        InputError: The file of sums cannot be read as text.
+        InputError: The file of sums cannot be read as text, or a line is none of
+            ``md5sum``'s.
     """
     path = folder / SUMS_FILE
     if not path.is_file():
@@ -70,9 +74,19 @@ def noted_sums(folder: Path) -> dict[str, str]:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}.") from None
-    pairs = [line.split(maxsplit=1) for line in lines if line.strip()]
-    # md5sum marks a file read as binary with a star.
-    return {pair[1].removeprefix("*"): pair[0].lower() for pair in pairs if pair[1:]}
+    sums: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = LINE.fullmatch(line)
+        if found is None:
+            raise InputError(
+                f"{path}: line {number} must be 32 hexadecimal digits and a file's "
+                f"name, got {line[:60]!r}.",
+                f"write it with md5sum * > {SUMS_FILE}, without --tag",
+            )
+        sums[found[2]] = found[1].lower()
+    return sums
 
 
 def note_sum(path: Path, md5: str) -> None:
