@@ -15,7 +15,7 @@ from rightbatch.experiments.data.image_stand_in import python_2_pickle
 HERE = Path("data_batch_1")
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_an_array_that_python_3_pickled_comes_back(protocol, order):
     array = np.asarray(np.arange(12, dtype=np.uint8).reshape(3, 4), order=order)
@@ -75,9 +75,20 @@ def test_an_object_kept_elsewhere_is_refused():
     ],
     ids=["objects", "floats"],
 )
-def test_an_array_of_anything_but_bytes_is_refused(held):
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_an_array_of_anything_but_bytes_is_refused(held, protocol):
     with pytest.raises(InputError, match="data_batch_1: .*an array is not of bytes"):
-        load_arrays(pickle.dumps(held, 2), HERE)
+        load_arrays(pickle.dumps(held, protocol), HERE)
+
+
+def test_an_array_with_its_axes_laid_out_otherwise_is_refused():
+    class Laid:
+        def __reduce__(self):
+            arguments = b"12", np.dtype("u1"), (2,), "K", (0,)
+            return np.zeros(1).__reduce_ex__(5)[0], arguments
+
+    with pytest.raises(InputError, match="an array is laid out in order K"):
+        load_arrays(pickle.dumps(Laid(), 5), HERE)
 
 
 WHOLE = python_2_pickle(np.zeros((1, 4), np.uint8), {b"labels": [1]})

@@ -1,6 +1,6 @@
 """Pickles of arrays and text, read without running anything they ask for.
 
-A pickle may name any function to be called with any arguments. Here four names are
+A pickle may name any function to be called with any arguments. Here a few names are
 known, each with a harmless stand-in of ours; every other one is refused before it is
 even imported.
 """
@@ -90,6 +90,17 @@ class _PickledArray:
         self.array = np.frombuffer(raw, np.uint8).reshape(shape, order=order)
 
 
+def _from_buffer(
+    values: Any, kind: Any, shape: Any, order: str, *_: Any
+) -> _PickledArray:
+    # As numpy writes it by protocol 5; order K is for axes laid out otherwise.
+    if order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"an array is laid out in order {order}")
+    made = _PickledArray()
+    made.__setstate__((None, shape, kind, order == "F", values))
+    return made
+
+
 def _encode(text: str, _encoding: str) -> bytes:
     return text.encode("latin1")
 
@@ -97,6 +108,8 @@ def _encode(text: str, _encoding: str) -> bytes:
 _KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
     ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): _PickledArray,
     ("numpy", "dtype"): _PickledType,
     ("_codecs", "encode"): _encode,
