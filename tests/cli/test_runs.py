@@ -9,6 +9,7 @@ import pytest
 from experiments.example_stores import IDENTITY, made_by_schema_1, run_of, written
 from experiments.example_trainings import run_of as training_of
 
+from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.store import RunStore
 from rightbatch.experiments.tables import read_runs
 
@@ -56,7 +57,7 @@ def test_a_store_is_listed_with_every_run(rightbatch, stores):
     assert rows[0] == {
         "batch_size": 8, "lr": 0.1, "seed": 0, "target": 0.5, "steps": 725,
         "examples": 5800, "status": "reached", "workload": "tiny",
-        "store": str(stores[0]), "session": 1,
+        "store": str(stores[0]), "session": 1, "crossing": "smoothed",
     }  # fmt: skip
     assert ended.document["inputs"]["workload"] == "tiny"
 
@@ -108,6 +109,73 @@ def test_a_run_that_was_run_on_is_listed_once_if_wanted(rightbatch, tmp_path):
     assert len(rightbatch("runs", path, "--json").document["runs"]) == 2
     (row,) = rightbatch("runs", path, "--unique", "--json").document["runs"]
     assert row["steps"] == 99
+
+
+def test_of_runs_in_several_stores_of_a_workload_one_is_unique(rightbatch, tmp_path):
+    other = replace(IDENTITY, fingerprint={"parameters": 11})
+    paths: list[Path] = []
+    for name, identity in (("here", IDENTITY), ("there", IDENTITY), ("new", other)):
+        (tmp_path / name).mkdir()
+        runs = [run_of(seed=0, steps=None), run_of(8, 0.10000001, 1, steps=70)]
+        runs = [run_of(seed=0, steps=99)] if name == "there" else runs
+        paths.append(written(tmp_path / name / "runs.sqlite", runs, identity))
+    ended = rightbatch("runs", *paths, "--unique", "--csv", "all.csv", "--json")
+    rows = [(Path(r["store"]).parent.name, r["steps"]) for r in ended.document["runs"]]
+    assert rows == [("here", 70), ("there", 99), ("new", None), ("new", 70)]
+    assert [row.run for row in read_runs(tmp_path / "all.csv")] == [
+        "runs#1-1-b8-lr0.10000001-1",
+        "runs#2-1-b8-lr0.1-0",
+        "runs#3-1-b8-lr0.1-0",
+        "runs#3-1-b8-lr0.10000001-1",
+    ]
+
+
+def test_crossings_of_two_definitions_are_kept_apart(rightbatch, tmp_path):
+    first = Crossing(definition="first")
+    smoothed = [run_of(seed=s, steps=100 + s) for s in range(3)]
+    early = [run_of(seed=s, steps=50 + s, crossing=first) for s in range(3)]
+    mixed = written(tmp_path / "mixed.sqlite", [*smoothed, *early])
+    plain = written(tmp_path / "plain.sqlite", smoothed)
+    ended = rightbatch("runs", mixed, "--unique", "--csv", "runs.csv")
+    assert "first and smoothed, which a fit would mix" in ended.err
+    assert ended.out.count("smoothed") == 3
+    assert len({row.run for row in read_runs(tmp_path / "runs.csv")}) == 6
+    ended = rightbatch("runs", mixed, "--summary")
+    assert "tiny: steps to 0.5, smoothed" in ended.out
+    assert "tiny: steps to 0.5, first" in ended.out
+    ended = rightbatch("runs", "--compare", plain, mixed, "--json")
+    (row,) = ended.document["comparison"]["at_best_lr"]
+    assert row["ratio"]["value"] == pytest.approx(1)
+    assert any(
+        "mixed.sqlite has crossings read off in several ways" in warning
+        and warning.endswith("smoothed is compared")
+        for warning in ended.document["warnings"]
+    )
+    alone = written(tmp_path / "early.sqlite", early)
+    ended = rightbatch("runs", "--compare", plain, alone)
+    assert "read off differently: smoothed and first" in ended.err
+
+
+def test_steps_on_the_held_out_set_are_listed_where_they_were_recorded(
+    rightbatch, tmp_path
+):
+    trace = ((0, 2.5), (1, 0.6), (2, 0.4))
+    first = Crossing(definition="first")
+    runs = [
+        run_of(seed=0, steps=1, crossing=first, held_out_trace=trace),
+        run_of(seed=1, steps=1, crossing=first, held_out_trace=trace[:2]),
+        run_of(seed=2, steps=1, crossing=first),
+    ]
+    path = written(tmp_path / "runs.sqlite", runs)
+    ended = rightbatch("runs", path, "--json", "--csv", "runs.csv")
+    rows = ended.document["runs"]
+    assert [row.get("held_out_steps", "none") for row in rows] == [2, None, "none"]
+    head, *lines = (tmp_path / "runs.csv").read_text().splitlines()
+    place = head.split(",").index("held_out_steps")
+    assert [line.split(",")[place] for line in lines] == ["2", "", ""]
+    shown = rightbatch("runs", path).out
+    assert "held out" in shown
+    assert "held out" not in rightbatch("runs", path, "--seed", 2).out
 
 
 def test_training_runs_are_listed_where_no_filter_is_of_sweeps(rightbatch, tmp_path):

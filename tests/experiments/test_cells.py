@@ -9,6 +9,7 @@ from rightbatch.errors import InputError
 from rightbatch.experiments.cells import (
     Cell,
     best_cells,
+    crossing_name,
     gather,
     summarize,
     targets_of,
@@ -143,3 +144,23 @@ def test_a_best_rate_at_the_end_of_those_tried_is_marked():
     runs = [run_of(lr=lr, steps=steps) for lr, steps in ((0.1, 100), (0.2, 80))]
     (found,) = summarize(runs, 0.5)
     assert found.at_edge
+
+
+def test_crossings_read_off_differently_are_two_quantities():
+    first, coarse = (Crossing(definition="first", every=every) for every in (1, 50))
+    runs = [
+        run_of(steps=100),
+        run_of(steps=60, crossing=first),
+        run_of(steps=50, crossing=coarse),
+        run_of(steps=90, crossing=Crossing(gate=2.0)),
+    ]
+    assert [run.steps() for run, _ in unique_crossings(runs)] == [100, 60, 50]
+    found = summarize(runs, 0.5)
+    assert [(one.crossing, one.best.steps) for one in found] == [
+        ("smoothed", (100.0,)),
+        ("first", (60.0,)),
+        ("first of every 50", (50.0,)),
+    ]
+    assert found[2].to_dict()["crossing"] == crossing_name(coarse)
+    with pytest.raises(InputError, match="several ways, smoothed and first"):
+        gather(runs[:2], 0.5)

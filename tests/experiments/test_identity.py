@@ -18,6 +18,12 @@ def differing(**changes):
     return {key for key in one if one[key] != other[key]}
 
 
+def test_decays_of_many_digits_are_told_apart():
+    decays = (0.9999999, 0.99999991, 0.9)
+    found = [fingerprint(ema_decay=decay)["ema_decay"] for decay in decays]
+    assert found == ["0.9999999", "0.99999991", "0.9"]
+
+
 def test_the_same_workload_has_the_same_identity():
     assert identify(tiny_workload.tiny()) == identify(tiny_workload.tiny())
     assert differing() == set()

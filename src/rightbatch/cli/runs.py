@@ -39,7 +39,7 @@ def run(
         bool,
         typer.Option(
             "--unique",
-            help="Of a batch size, lr, seed and target only the run that tells most.",
+            help="Of equal settings only the run that tells most, over all stores.",
         ),
     ] = False,
     summary: Annotated[
@@ -123,7 +123,11 @@ def _list(
     also: str,
     csv: Path | None,
 ) -> None:
-    from rightbatch.cli.runs_comparison import comparison_of, summary_of
+    from rightbatch.cli.runs_comparison import (
+        comparison_of,
+        mixed_crossings,
+        summary_of,
+    )
     from rightbatch.cli.runs_filters import write_rows
     from rightbatch.reporting.runs_tables import (
         compared_sheets,
@@ -132,7 +136,7 @@ def _list(
     )
     from rightbatch.reporting.train_tables import trained_sheet
 
-    found = [filters.apply(path) for path in paths]
+    found = filters.apply(paths)
     rows = [row for store in found for row in store.rows]
     trained = [run for store in found for run in store.trainings]
     results: dict[str, Any] = {"runs": rows, "trained": trained}
@@ -148,6 +152,7 @@ def _list(
         sheets = [*compared_sheets(results["comparison"])]
     if csv:
         write_rows(csv, found)
+        warnings += mixed_crossings(found)
     several = len(found) > 1
     inputs = {
         "store": None if several else str(paths[0]),

@@ -56,10 +56,14 @@ def comparison_of(
     Returns:
         The entry and warnings.
 
+    Where a store's crossings were read off in several ways, one that both know is
+    compared, else the latest.
+
     Raises:
         InputError: There are not two, they count in different units, have no batch size
             in common, or lack the target.
     """
+    from rightbatch.experiments.cells import read_off
     from rightbatch.experiments.comparing import compare_runs
 
     if len(stores) != 2:
@@ -74,9 +78,10 @@ def comparison_of(
         )
     unit = next(iter(units), None)
     targets = _targets(stores, filters)
+    ways = _ways(stores, targets)
     found = compare_runs(
-        first.runs,
-        second.runs,
+        read_off(first.runs, ways[0]) or first.runs,
+        read_off(second.runs, ways[1]) or second.runs,
         targets=targets,
         level=level,
         example_unit=unit or "example",
@@ -94,6 +99,7 @@ def comparison_of(
     }
     return {**sides, **found.to_dict()}, [
         *_differences(stores, targets),
+        *_crossing_notes(stores, targets, ways),
         *found.notes,
     ]
 
@@ -131,11 +137,58 @@ def _differences(
         for name in _OF_TARGETS
         if one.get(name) != other.get(name)
     ]
-    # First passage comes earlier, the more so the smaller the batch.
-    ways = [sorted({run.crossing.definition for run in store.runs}) for store in stores]
-    if ways[0] != ways[1] or len(ways[0]) > 1:
-        found.append(
-            "the crossings are read off differently: "
-            f"{' and '.join(ways[0])}; {' and '.join(ways[1])}"
-        )
     return found
+
+
+def _ways(
+    stores: "Sequence[StoredRuns]", targets: tuple[float, float]
+) -> tuple[str, str]:
+    one, other = map(_ways_of, stores, targets)
+    shared = next((way for way in one if way in other), None)
+    # Without a run of the target there is none; the comparison says so.
+    return shared or next(iter(one), ""), shared or next(iter(other), "")
+
+
+def _ways_of(store: "StoredRuns", target: float) -> list[str]:
+    from rightbatch.experiments.cells import crossings_of
+
+    asked = crossings_of(store.runs, target)
+    return [way for way in store.crossings if way in asked]
+
+
+def _crossing_notes(
+    stores: "Sequence[StoredRuns]", targets: tuple[float, float], ways: tuple[str, str]
+) -> list[str]:
+    # First passage comes earlier, the more so the smaller the batch.
+    found: list[str] = []
+    if ways[0] != ways[1]:
+        found.append(f"the crossings are read off differently: {' and '.join(ways)}")
+    for store, target, way in zip(stores, targets, ways, strict=True):
+        known = _ways_of(store, target)
+        if len(known) > 1:
+            found.append(
+                f"{store.path} has crossings read off in several ways, "
+                f"{' and '.join(known)}: {way} is compared"
+            )
+    return found
+
+
+def mixed_crossings(stores: "Sequence[StoredRuns]") -> list[str]:
+    """Return a warning for each workload whose rows count steps in several ways.
+
+    Args:
+        stores: Whose rows are written into one table.
+
+    Returns:
+        The warnings.
+    """
+    ways: dict[str, dict[str, None]] = {}
+    for store in stores:
+        found = ways.setdefault(store.identity.workload, {})
+        found.update(dict.fromkeys(row["crossing"] for row in store.rows))
+    return [
+        f"the crossings of {workload} are read off in several ways, "
+        f"{' and '.join(found)}, which a fit would mix"
+        for workload, found in ways.items()
+        if len(found) > 1
+    ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ COLUMNS = (
     "steps",
     "examples",
     "status",
+    "crossing",
+    "held_out_steps",
     "unit",
     "session",
 )
@@ -40,7 +42,8 @@ class RunFilters:
         statuses: Of the rows; a run has one per target.
         targets: Of the rows.
         sessions: These.
-        unique: Of a batch size, lr, seed and target only the run that tells most.
+        unique: Of a batch size, lr, seed, target and crossing only the run that tells
+            most, over all stores of a workload.
     """
 
     batch_sizes: tuple[float, ...] | None = None
@@ -63,19 +66,45 @@ class RunFilters:
             "unique": self.unique,
         }
 
-    def apply(self, path: Path) -> "StoredRuns":
-        """Return what a store has of them.
+    def apply(self, paths: Sequence[Path]) -> "list[StoredRuns]":
+        """Return what stores have of them.
 
         Args:
-            path: Its file.
+            paths: Their files.
 
         Returns:
-            Runs sorted by batch size, lr and seed; of equal ones the latest first.
+            One entry per file. Runs are sorted by batch size, lr and seed; of equal
+            ones the latest is first. Of equal ones in several stores the first store's
+            is the unique one.
 
         Raises:
             InputError: There is no such file, or it is no store.
             StoreError: It cannot be read.
         """
+        from rightbatch.experiments.cells import unique_crossings
+
+        stores = [self._read(path) for path in paths]
+        if not self.unique:
+            return stores
+        told = {
+            (id(run), crossed.target)
+            for same in _by_workload(stores)
+            for run, crossed in unique_crossings(r for one in same for r in one.runs)
+        }
+        return [
+            replace(
+                store,
+                listed=[
+                    (run, row)
+                    for run, row in store.listed
+                    if (id(run), row["target"]) in told
+                ],
+            )
+            for store in stores
+        ]
+
+    def _read(self, path: Path) -> "StoredRuns":
+        from rightbatch.experiments.cells import crossing_name
         from rightbatch.experiments.store import RunStore
 
         with RunStore(path) as store:
@@ -94,12 +123,14 @@ class RunFilters:
                 for run in (store.trainings() if of_sweeps == (None,) * 4 else ())
                 if _among(self.seeds, run.seed)
             ]
+        crossings = dict.fromkeys(crossing_name(run.crossing) for _, run in found)
         found.sort(key=lambda one: (one[1].batch_size, one[1].lr, one[1].seed))
         return StoredRuns(
             path=path,
             identity=identity,
             runs=tuple(run for _, run in found),
-            rows=self._rows(found, identity.workload, path),
+            crossings=tuple(crossings),
+            listed=self._listed(found, identity.workload, path),
             trainings=trainings,
         )
 
@@ -110,20 +141,25 @@ class RunFilters:
             and _among(self.seeds, run.seed)
         )
 
-    def _rows(
+    def _listed(
         self, found: "list[tuple[int, Run]]", workload: str, path: Path
-    ) -> list[dict[str, Any]]:
-        from rightbatch.experiments.cells import unique_crossings
+    ) -> "list[tuple[Run, dict[str, Any]]]":
+        from rightbatch.experiments.cells import crossing_name
 
-        once = unique_crossings(run for _, run in found) if self.unique else ()
-        told = {(id(run), crossed.target) for run, crossed in once}
         place = {"workload": workload, "store": str(path)}
         return [
-            {**row, **place, "session": session}
+            (
+                run,
+                {
+                    **row,
+                    **place,
+                    "session": session,
+                    "crossing": crossing_name(run.crossing),
+                },
+            )
             for session, run in found
             for row in run.rows()
-            if (not self.unique or (id(run), row["target"]) in told)
-            and _among(self.targets, row["target"])
+            if _among(self.targets, row["target"])
             and (self.statuses is None or row["status"] in self.statuses)
         ]
 
@@ -136,15 +172,22 @@ class StoredRuns:
         path: Its file.
         identity: What it belongs to.
         runs: The latest of equal ones first.
-        rows: The JSON rows, one per run and target.
+        crossings: How they were read off, the latest session's first.
+        listed: The JSON rows, one per run and target, each with its run.
         trainings: The JSON rows of training runs.
     """
 
     path: Path
     identity: "StoreIdentity"
     runs: "tuple[Run, ...]"
-    rows: list[dict[str, Any]]
+    crossings: tuple[str, ...]
+    listed: "list[tuple[Run, dict[str, Any]]]"
     trainings: list[dict[str, Any]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The JSON rows, one per run and target."""
+        return [row for _, row in self.listed]
 
 
 def parse_whole(option: str, text: str | None, least: int) -> tuple[float, ...] | None:
@@ -209,21 +252,47 @@ def write_rows(path: Path, stores: Sequence[StoredRuns]) -> None:
     from rightbatch.experiments.tables import write_csv
 
     rows = [
-        _cells(row, store.identity.example_unit)
-        for store in stores
+        {**row, "run": _run_name(name, row), "unit": store.identity.example_unit}
+        for name, store in zip(_names(stores), stores, strict=True)
         for row in store.rows
     ]
-    write_csv(path, COLUMNS, rows)
+    columns = [
+        column
+        for column in COLUMNS
+        if column != "held_out_steps" or any(column in row for row in rows)
+    ]
+    write_csv(path, columns, [[row.get(name) for name in columns] for row in rows])
 
 
-def _cells(row: dict[str, Any], unit: str | None) -> list[Any]:
+def _names(stores: Sequence[StoredRuns]) -> list[str]:
+    stems = [store.path.stem for store in stores]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem}#{number}"
+        for number, stem in enumerate(stems, 1)
+    ]
+
+
+def _run_name(store: str, row: dict[str, Any]) -> str:
+    from rightbatch.experiments.record import exact_text
+
     # A name of its own for each run: its rows of several targets belong together.
-    store = Path(row["store"]).stem
-    name = (
-        f"{store}-{row['session']}-b{row['batch_size']}-lr{row['lr']:g}-{row['seed']}"
-    )
-    more = {"run": name, "unit": unit}
-    return [more[column] if column in more else row[column] for column in COLUMNS]
+    how = "" if row["crossing"] == "smoothed" else f"-{row['crossing']}"
+    lr = exact_text(row["lr"])
+    return f"{store}-{row['session']}-b{row['batch_size']}-lr{lr}-{row['seed']}{how}"
+
+
+def _by_workload(stores: Sequence[StoredRuns]) -> list[list[StoredRuns]]:
+    groups: list[list[StoredRuns]] = []
+    for store in stores:
+        mine = store.identity
+        for group in groups:
+            other = group[0].identity
+            if other.workload == mine.workload and not other.differences(mine, ""):
+                group.append(store)
+                break
+        else:
+            groups.append([store])
+    return groups
 
 
 def _among(wanted: tuple[float, ...] | None, value: float) -> bool:

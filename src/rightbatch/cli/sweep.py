@@ -135,7 +135,7 @@ def run(
 ) -> None:
     """Run to the target over batch sizes, learning rates and seeds."""
     from rightbatch.experiments.identity import open_store
-    from rightbatch.reporting.tables import runs_sheet
+    from rightbatch.reporting.runs_tables import stored_runs_sheet
 
     out = Output(command=NAME, json=json, quiet=quiet, progress=not no_progress)
     if csv:
@@ -168,8 +168,9 @@ def run(
     missed = not_reached(runs, request)
     if missed:
         out.fail(document, missed)
-    out.show(document, runs_sheet(rows))
-    out.note(f"{len(runs)} runs are kept in {request.store}")
+    out.show(document, stored_runs_sheet(rows))
+    kept_runs = "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
+    out.note(f"{kept_runs} kept in {request.store}")
 
 
 def read_request(options: SweepOptions) -> SweepRequest:
@@ -355,11 +356,13 @@ def write_runs(path: Path, workload: str, rows: list[dict[str, Any]]) -> None:
     """
     from rightbatch.experiments.tables import write_csv
 
-    columns = ("batch_size", "lr", "seed", "target", "steps", "examples", "status")
+    columns = ["batch_size", "lr", "seed", "target", "steps", "examples", "status"]
+    if any("held_out_steps" in row for row in rows):
+        columns.append("held_out_steps")
     write_csv(
         path,
         ("workload", *columns),
-        [[workload, *(row[name] for name in columns)] for row in rows],
+        [[workload, *(row.get(name) for name in columns)] for row in rows],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from rightbatch.convergence.tuning import best_learning_rates
 from rightbatch.errors import InputError
+from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.record import Run, Status, TargetCrossing
 from rightbatch.fitting import Interval, half_width
 
@@ -85,6 +86,7 @@ class BatchSummary:
 
     Args:
         target: The value asked for.
+        crossing: How it was read off, as :func:`crossing_name` says it.
         best: The runs at the best learning rate; None where no run reached it.
         batch_size: Examples per step.
         at_edge: True when the best rate is the least or the largest of several.
@@ -94,6 +96,7 @@ class BatchSummary:
     """
 
     target: float
+    crossing: str
     batch_size: int
     best: Cell | None
     at_edge: bool
@@ -108,6 +111,7 @@ class BatchSummary:
         variance = best and best.log_variance
         return {
             "target": self.target,
+            "crossing": self.crossing,
             "batch_size": self.batch_size,
             "lr": best and best.lr,
             "at_edge": self.at_edge,
@@ -123,8 +127,26 @@ class BatchSummary:
         }
 
 
+def crossing_name(crossing: Crossing) -> str:
+    """Return how a crossing was read off: steps of two names are two quantities.
+
+    The gate saves checks and says nothing here.
+
+    Args:
+        crossing: The definition in use.
+
+    Example:
+        >>> crossing_name(Crossing()), crossing_name(Crossing(definition="first"))
+        ('smoothed', 'first')
+        >>> crossing_name(Crossing(definition="first", every=50))
+        'first of every 50'
+    """
+    every = "" if crossing.every == 1 else f" of every {crossing.every}"
+    return crossing.definition + every
+
+
 def unique_crossings(runs: Iterable[Run]) -> list[tuple[Run, TargetCrossing]]:
-    """Return one run per batch size, lr, seed and target: the one that tells most.
+    """Return one run per batch size, lr, seed, target and crossing: the most telling.
 
     A run that was capped, and then run on, is in a store twice; so is one that another
     session did again. As repeats they would feign a failure, or certainty.
@@ -138,7 +160,6 @@ def unique_crossings(runs: Iterable[Run]) -> list[tuple[Run, TargetCrossing]]:
 
     Example:
         >>> from dataclasses import replace
-        >>> from rightbatch.experiments.crossing import Crossing
         >>> short = Run(batch_size=8, lr=0.1, seed=0, status="not_reached", last_step=9,
         ...     budget=9, trace=(), nearest=None, crossing=Crossing(),
         ...     crossings=(TargetCrossing(target=0.5, status="not_reached"),),
@@ -150,7 +171,8 @@ def unique_crossings(runs: Iterable[Run]) -> list[tuple[Run, TargetCrossing]]:
     chosen: dict[tuple[Any, ...], tuple[Run, TargetCrossing]] = {}
     for run in runs:
         for crossed in run.crossings:
-            key = (run.batch_size, run.lr, run.seed, crossed.target)
+            name = crossing_name(run.crossing)
+            key = (run.batch_size, run.lr, run.seed, crossed.target, name)
             if key not in chosen or _told(run, crossed) > _told(*chosen[key]):
                 chosen[key] = (run, crossed)
     return list(chosen.values())
@@ -167,8 +189,16 @@ def gather(runs: Sequence[Run], target: float) -> tuple[Cell, ...]:
         Sorted by batch size and rate.
 
     Raises:
-        InputError: None was asked for it.
+        InputError: None was asked for it, or their crossings were read off in several
+            ways.
     """
+    names = crossings_of(runs, target)
+    if len(names) > 1:
+        raise InputError(
+            f"runs: the crossings of `target` {target:g} were read off in several "
+            f"ways, {' and '.join(names)}.",
+            "gather the runs of one at a time",
+        )
     cells: dict[tuple[int, float], list[TargetCrossing]] = {}
     for run, crossed in unique_crossings(runs):
         if crossed.target == target:
@@ -212,17 +242,27 @@ def summarize(
 ) -> tuple[BatchSummary, ...]:
     """Return per batch size the best rate, its steps and how the runs ended.
 
+    Runs whose crossings were read off in several ways are summed up apart.
+
     Args:
         runs: The latest first.
         target: The value.
         level: Of the intervals.
 
     Returns:
-        Sorted by batch size.
+        Sorted by how crossings were read off, in the order of the runs, and by batch
+        size.
 
     Raises:
         InputError: No run was asked for the target.
     """
+    names = crossings_of(runs, target)
+    if len(names) > 1:
+        return tuple(
+            one
+            for name in names
+            for one in summarize(read_off(runs, name), target, level=level)
+        )
     cells = gather(runs, target)
     best = best_cells(cells)
     found: list[BatchSummary] = []
@@ -235,6 +275,7 @@ def summarize(
         found.append(
             BatchSummary(
                 target=target,
+                crossing=names[0],
                 batch_size=size,
                 best=one,
                 at_edge=at_edge,
@@ -257,6 +298,33 @@ def targets_of(runs: Sequence[Run]) -> tuple[float, ...]:
     """
     maximized = bool(runs) and runs[0].crossing.direction == "max"
     return tuple(sorted({t for run in runs for t in run.targets}, reverse=maximized))
+
+
+def crossings_of(runs: Iterable[Run], target: float) -> tuple[str, ...]:
+    """Return how the crossings of a target were read off, by :func:`crossing_name`.
+
+    Args:
+        runs: Any.
+        target: The value.
+
+    Returns:
+        Each once, in the order of the runs.
+    """
+    names = (crossing_name(run.crossing) for run in runs if target in run.targets)
+    return tuple(dict.fromkeys(names))
+
+
+def read_off(runs: Iterable[Run], name: str) -> tuple[Run, ...]:
+    """Return the runs whose crossings were read off in one way.
+
+    Args:
+        runs: Any.
+        name: As :func:`crossing_name` says it.
+
+    Returns:
+        In the same order.
+    """
+    return tuple(run for run in runs if crossing_name(run.crossing) == name)
 
 
 def _told(run: Run, crossed: TargetCrossing) -> tuple[bool, int]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from rightbatch.errors import WorkloadError
 from rightbatch.experiments.randomness import OwnRandomness
+from rightbatch.experiments.record import exact_text
 from rightbatch.experiments.store import RunStore, StoreIdentity
 from rightbatch.workload import Workload, failing_as, num_parameters
 
@@ -50,7 +51,7 @@ def identify(workload: Workload) -> StoreIdentity:
                 "metric": target.metric,
                 "direction": target.direction,
                 "on": target.on,
-                **({} if decay is None else {"ema_decay": f"{decay:g}"}),
+                **({} if decay is None else {"ema_decay": exact_text(decay)}),
             },
             example_unit=workload.example_unit,
         )

@@ -120,7 +120,10 @@ class Run:
         return self.crossing.steps(self.held_out_trace, target)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row per target, as a table of runs has them."""
+        """Return one row per target, as a table of runs has them.
+
+        Steps on the held-out set are among its values where that was recorded.
+        """
         return [
             {
                 "batch_size": self.batch_size,
@@ -130,9 +133,15 @@ class Run:
                 "steps": crossed.steps,
                 "examples": crossed.steps and crossed.steps * self.batch_size,
                 "status": crossed.status,
+                **self._held_out(crossed.target),
             }
             for crossed in self.crossings
         ]
+
+    def _held_out(self, target: float) -> dict[str, int | None]:
+        if not self.held_out_trace:
+            return {}
+        return {"held_out_steps": self.held_out_steps(target)}
 
     def outcome(self) -> tuple[Any, ...]:
         """Return all that the settings and the seed decide: no seconds."""
@@ -141,6 +150,20 @@ class Run:
             (self.budget, self.trace, self.crossings, self.nearest, self.crossing),
             self.held_out_trace,
         )
+
+
+def exact_text(value: float) -> str:
+    """Return a number in few digits where they are all it has, else in full.
+
+    Args:
+        value: Any; another number gets another text.
+
+    Example:
+        >>> exact_text(0.9), exact_text(1.0), exact_text(0.9999999)
+        ('0.9', '1', '0.9999999')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def read_crossings(

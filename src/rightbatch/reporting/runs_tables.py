@@ -28,10 +28,12 @@ def stored_runs_sheet(runs: Sequence[Record]) -> Sheet:
         runs: `runs` of the document.
 
     Returns:
-        The sheet; workload and session stand where there are several.
+        The sheet; workload, session and crossing stand where there are several, steps
+        on the held-out set where they were recorded.
     """
     workloads = {field(run, "workload") for run in runs}
     sessions = {(field(run, "store"), field(run, "session")) for run in runs}
+    crossings = {field(run, "crossing") for run in runs}
     columns = [
         Column("batch size", "batch\nsize"),
         Column("lr"),
@@ -53,6 +55,18 @@ def stored_runs_sheet(runs: Sequence[Record]) -> Sheet:
         )
         for run in runs
     ]
+    if any("held_out_steps" in run for run in runs):
+        columns.append(Column("steps held out", "steps\nheld out"))
+        rows = [
+            (*row, count(field(run, "held_out_steps")))
+            for run, row in zip(runs, rows, strict=True)
+        ]
+    if len(crossings) > 1:
+        columns.append(Column("crossing", align="left"))
+        rows = [
+            (*row, label(field(run, "crossing")))
+            for run, row in zip(runs, rows, strict=True)
+        ]
     if len(sessions) > 1:
         columns.insert(0, Column("session", wide=True))
         rows = [
@@ -69,7 +83,9 @@ def stored_runs_sheet(runs: Sequence[Record]) -> Sheet:
 
 
 def summary_sheets(summary: Sequence[Record]) -> list[Sheet]:
-    """Return the best rate and its steps per batch size, a sheet per store and target.
+    """Return the best rate and its steps per batch size.
+
+    One sheet per store, target and way in which crossings were read off.
 
     Args:
         summary: `summary` of the document.
@@ -86,11 +102,15 @@ def summary_sheets(summary: Sequence[Record]) -> list[Sheet]:
     """
     groups: dict[tuple[Any, ...], list[Record]] = {}
     for entry in summary:
-        key = tuple(field(entry, name) for name in ("store", "workload", "target"))
+        key = tuple(
+            field(entry, name) for name in ("store", "workload", "target", "crossing")
+        )
         groups.setdefault(key, []).append(entry)
+    several = len({crossing for _, _, _, crossing in groups}) > 1
     return [
         Sheet(
-            caption=f"{label(workload)}: steps to {label(target)}",
+            caption=f"{label(workload)}: steps to {label(target)}"
+            + (f", {label(crossing)}" if several else ""),
             columns=(
                 Column("batch size", "batch\nsize"),
                 Column("best lr", "best\nlr"),
@@ -103,7 +123,7 @@ def summary_sheets(summary: Sequence[Record]) -> list[Sheet]:
             rows=tuple(map(_summary_row, found)),
             notes=_summary_notes(found),
         )
-        for (_, workload, target), found in groups.items()
+        for (_, workload, target, crossing), found in groups.items()
     ]
 
 
