@@ -32,7 +32,7 @@ def test_a_store_of_the_workload_s_own_optimizer_is_not_taken(rightbatch) -> Non
     [
         (("--optimizer", "adm"), "did you mean adam"),
         (("--optimizer", "adam:beta1=x"), "`beta1` of adam must be a number"),
-        (("--ema", "1"), "`decay` must be between 0 and 1, got 1"),
+        (("--ema", "1"), "sweep: `--ema` must be between 0 and 1, got 1"),
     ],
 )
 def test_a_wrong_optimizer_or_decay_is_refused_before_a_store_is_made(

@@ -191,6 +191,7 @@ def read_request(options: SweepOptions) -> SweepRequest:
         parse_positive,
     )
     from rightbatch.cli.time import count_examples
+    from rightbatch.experiments.optimizers.ema import check_decay
     from rightbatch.experiments.optimizers.named import with_optimizer
     from rightbatch.experiments.run import default_crossing
     from rightbatch.experiments.sweep import SweepSettings, auto_batch_sizes
@@ -203,6 +204,8 @@ def read_request(options: SweepOptions) -> SweepRequest:
         rates = parse_positive("--lr", options.lr)
     if options.target is not None:
         values = parse_numbers("--target", options.target)
+    if options.ema is not None:
+        check_decay("sweep", options.ema, "--ema")
     workload = load_workload(options.spec, options.data_dir)
     workload = with_optimizer(workload, options.optimizer, options.ema)
     target = workload.target

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from rightbatch.errors import InputError, WorkloadError
 from rightbatch.experiments.optimizers.factors import (
+    MAX_SIDE,
     damped_inverses,
     input_factor,
     layers_of,
@@ -275,6 +276,16 @@ def test_layers_it_cannot_factor_follow_their_gradient() -> None:
     assert layers_of(model) == (model[5],)
     model[5].weight.requires_grad_(False)
     assert layers_of(model) == ()
+
+
+def test_layers_that_take_too_long_to_invert_follow_their_gradient() -> None:
+    model = nn.Sequential(
+        nn.Linear(2, MAX_SIDE + 1),
+        nn.Linear(MAX_SIDE, 2),
+        nn.Conv2d(MAX_SIDE // 8, 2, 3),
+        nn.Linear(MAX_SIDE, 2, bias=False),
+    )
+    assert layers_of(model) == (model[3],)
 
 
 def test_a_model_and_its_optimizer_are_let_go_of() -> None:

@@ -10,6 +10,7 @@ from rightbatch.experiments.identity import identify
 from rightbatch.experiments.optimizers.kfac import Kfac, KfacFor
 from rightbatch.experiments.optimizers.named import (
     OPTIMIZERS,
+    SGD_LRS,
     named_optimizer,
     with_optimizer,
 )
@@ -83,6 +84,34 @@ def test_rates_are_the_optimizers_own() -> None:
     assert with_optimizer(mlp(), None, 0.9).lrs == mlp().lrs
 
 
+def test_rates_of_another_family_are_not_taken_over() -> None:
+    def of(text: str, kind: type, **settings: float) -> tuple[float, ...]:
+        def optimizer(parameters, lr):
+            return kind(parameters, lr=lr, **settings)
+
+        workload = replace(mlp(), optimizer=optimizer, lrs=(0.001, 0.003))
+        return with_optimizer(workload, text).lrs
+
+    assert of("sgd", torch.optim.Adam) == SGD_LRS
+    assert of("momentum", torch.optim.Adam) == pytest.approx(
+        [lr / 10 for lr in SGD_LRS]
+    )
+    own = of("momentum", torch.optim.SGD, momentum=0.9)
+    assert own == pytest.approx((0.001, 0.003))
+    assert of("sgd", torch.optim.SGD, momentum=0.9) == pytest.approx((0.01, 0.03))
+
+
+def test_settings_of_many_digits_are_told_apart() -> None:
+    names = {
+        with_optimizer(mlp(), f"momentum:momentum={value}", value).name
+        for value in (0.9999999, 0.99999991)
+    }
+    assert names == {
+        "digits-mlp+momentum,momentum=0.9999999+ema0.9999999",
+        "digits-mlp+momentum,momentum=0.99999991+ema0.99999991",
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -95,6 +124,11 @@ def test_rates_are_the_optimizers_own() -> None:
         ("kfac:inverse_every=2.5", "must be a whole number, got '2.5'"),
         ("adam:beta1=2", "'adam:beta1=2' cannot be: Invalid beta"),
         ("momentum:momentum=-1", "cannot be: Invalid momentum"),
+        ("sgd:weight_decay=nan", "`weight_decay` of sgd must be finite, got nan"),
+        ("adam:weight_decay=inf", "`weight_decay` of adam must be finite, got inf"),
+        ("momentum:momentum=1", "`momentum` of momentum must be below 1, got 1"),
+        ("nesterov:momentum=1.5", "`momentum` of nesterov must be below 1, got 1.5"),
+        ("rmsprop:alpha=1", "`alpha` of rmsprop must be below 1, got 1"),
         ("kfac:damping=0", "`damping` must be positive"),
     ],
 )

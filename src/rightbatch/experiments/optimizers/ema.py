@@ -61,12 +61,13 @@ class AveragedWeights:
             _copy(own, self._weights)
 
 
-def check_decay(who: str, decay: float) -> float:
+def check_decay(who: str, decay: float, name: str = "decay") -> float:
     """Return a decay that is between 0 and 1, both left out.
 
     Args:
         who: Who refuses.
         decay: As given.
+        name: Of the argument or option.
 
     Raises:
         InputError: It is not.
@@ -75,9 +76,9 @@ def check_decay(who: str, decay: float) -> float:
         >>> check_decay("ema", 0.99)
         0.99
     """
-    if not 0 < finite(who, "decay", decay) < 1:
+    if not 0 < finite(who, name, decay) < 1:
         raise InputError(
-            f"{who}: `decay` must be between 0 and 1, got {decay:g}.",
+            f"{who}: `{name}` must be between 0 and 1, got {decay:g}.",
             "0.99 averages over about the last 100 updates",
         )
     return decay

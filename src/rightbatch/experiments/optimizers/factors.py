@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+# A factor of more rows takes longer to invert than hundreds of updates: 3,200 rows
+# some ten seconds of a core, and each doubling eight times that.
+MAX_SIDE = 3200
+
 Layer = nn.Linear | nn.Conv2d
 
 
@@ -19,7 +23,8 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
     """Return the layers whose factors can be measured, in the model's order.
 
     Linear layers and plain two-dimensional convolutions, if their weights are trained;
-    no groups, and padding by zeros of a given number.
+    no groups, and padding by zeros of a given number. Neither factor has more than
+    :data:`MAX_SIDE` rows: a layer into or out of a large vocabulary is left out.
 
     Args:
         model: Whose layers.
@@ -115,6 +120,10 @@ def _input_rows(layer: Layer, inputs: Tensor) -> Tensor:
 
 
 def _is_known(module: Layer) -> bool:
+    num_outputs = len(module.weight)
+    num_inputs = module.weight[0].numel() + (module.bias is not None)
+    if max(num_outputs, num_inputs) > MAX_SIDE:
+        return False
     if isinstance(module, nn.Linear):
         return module.weight.requires_grad
     return (

@@ -2,7 +2,8 @@
 
 Linear layers and convolutions are preconditioned by the Kronecker factors of
 :mod:`rightbatch.experiments.optimizers.factors`; what else a model has (biases of
-other layers, normalisation, embeddings) follows its gradient.
+other layers, normalisation, embeddings, layers too large to invert) follows its
+gradient.
 
 The factors are those of the true Fisher matrix: labels are drawn from the model's own
 predictions. The empirical Fisher, of the labels given, would need no second backward
@@ -114,7 +115,11 @@ class KfacFor:
 
 
 class Kfac(Optimizer):
-    r"""K-FAC on all trained parameters of a model.
+    r"""K-FAC on all trained parameters of a model, for a classification loss.
+
+    The loss must be the cross entropy of the model's outputs, taken as logits. Another
+    loss of such outputs cannot be told apart here: its curvature would be taken for
+    theirs.
 
     With the gradient :math:`M` of a layer, shape (m, n), the direction is
     :math:`U = (G + \sqrt\lambda/\pi\,I)^{-1} M (A + \pi\sqrt\lambda\,I)^{-1}`, the

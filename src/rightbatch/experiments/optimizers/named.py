@@ -1,5 +1,6 @@
 """The optimizers by name, and a workload with another one in place of its own."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +13,20 @@ from rightbatch._checks import did_you_mean
 from rightbatch.errors import InputError
 from rightbatch.experiments.optimizers.ema import check_decay
 from rightbatch.experiments.optimizers.kfac import KfacFor, KfacSettings
-from rightbatch.workload import Workload
+from rightbatch.experiments.record import exact_text
+from rightbatch.workload import Workload, failing_as
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter], float], Optimizer]
 
 # What Adam's kin is tried at: a step moves each weight by about this much, whatever
 # the gradient's size.
 STEP_SIZES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+# What SGD is tried at where a workload's own rates are not those of SGD.
+SGD_LRS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 KFAC_LRS = (0.03, 0.1, 0.3, 1.0)
+
+# torch takes more, and the steps grow without bound.
+_BELOW_ONE = ("momentum", "alpha")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +37,13 @@ class OptimizerEntry:
         summary: What it is, in a few words.
         settings: By name, with their defaults; whole numbers stay so.
         make: From the settings, what a workload has as its `optimizer`.
-        lrs: To choose among, from the workload's own and the settings.
+        lrs: To choose among, from the workload and the settings.
     """
 
     summary: str
     settings: Mapping[str, float]
     make: Callable[[Mapping[str, Any]], OptimizerFactory] = field(repr=False)
-    lrs: Callable[[tuple[float, ...], Mapping[str, Any]], tuple[float, ...]] = field(
-        repr=False
-    )
+    lrs: Callable[[Workload, Mapping[str, Any]], tuple[float, ...]] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +104,10 @@ def with_optimizer(
 ) -> Workload:
     """Return a workload that trains otherwise, told apart by its name.
 
-    Its learning rates are the optimizer's usual ones: the workload's own for SGD, those
-    times one less the momentum for momentum. Weight decay is what the text says, not
-    the workload's.
+    Its learning rates are the optimizer's usual ones: for SGD the workload's own, over
+    one less its momentum where it has one, or .01 to 3 where its optimizer is no SGD;
+    those times one less the momentum for momentum. Weight decay is what the text says,
+    not the workload's.
 
     Args:
         workload: What to train.
@@ -128,12 +134,13 @@ def with_optimizer(
             workload,
             name=f"{workload.name}+{name}",
             optimizer=made,
-            lrs=entry.lrs(workload.lrs, settings),
+            lrs=entry.lrs(workload, settings),
         )
     if ema_decay is None:
         return workload
     decay = check_decay("ema", ema_decay)
-    return replace(workload, name=f"{workload.name}+ema{decay:g}", ema_decay=decay)
+    name = f"{workload.name}+ema{exact_text(decay)}"
+    return replace(workload, name=name, ema_decay=decay)
 
 
 def _sgd(momentum: float, *, nesterov: bool = False) -> OptimizerEntry:
@@ -151,12 +158,21 @@ def _sgd(momentum: float, *, nesterov: bool = False) -> OptimizerEntry:
     )
 
 
+def _lrs_of_sgd(workload: Workload) -> tuple[float, ...]:
+    with failing_as(f"{workload.name}: making its optimizer"):
+        make = workload.optimizer_for(nn.Linear(1, 1))
+        own: Any = make([nn.Parameter(torch.zeros(1))], 1.0)
+    if not isinstance(own, torch.optim.SGD) or own.defaults["momentum"] >= 1:
+        return SGD_LRS
+    return tuple(lr / (1 - own.defaults["momentum"]) for lr in workload.lrs)
+
+
 def _less_by_momentum(
-    lrs: tuple[float, ...], settings: Mapping[str, Any]
+    workload: Workload, settings: Mapping[str, Any]
 ) -> tuple[float, ...]:
     left = 1 - settings.get("momentum", 0.0)
     # Rounded, so that a store finds its runs again whatever the last bit is.
-    return tuple(float(f"{lr * left:.6g}") for lr in lrs)
+    return tuple(float(f"{lr * left:.6g}") for lr in _lrs_of_sgd(workload))
 
 
 def _adam(
@@ -176,7 +192,7 @@ def _adam(
             "weight_decay": weight_decay,
         },
         make=make,
-        lrs=lambda _lrs, _settings: STEP_SIZES,
+        lrs=lambda _workload, _settings: STEP_SIZES,
     )
 
 
@@ -185,7 +201,7 @@ def _rmsprop() -> OptimizerEntry:
         summary="gradients over the root of their mean squares",
         settings={"alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
         make=lambda settings: Named(kind=torch.optim.RMSprop, settings=settings),
-        lrs=lambda _lrs, _settings: STEP_SIZES,
+        lrs=lambda _workload, _settings: STEP_SIZES,
     )
 
 
@@ -195,7 +211,7 @@ def _kfac() -> OptimizerEntry:
         summary="Kronecker-factored natural gradient, for classification",
         settings={name: getattr(usual, name) for name in KfacSettings.__slots__},
         make=lambda settings: KfacFor(KfacSettings(**settings)),
-        lrs=lambda _lrs, _settings: KFAC_LRS,
+        lrs=lambda _workload, _settings: KFAC_LRS,
     )
 
 
@@ -234,16 +250,21 @@ def _read(text: str) -> tuple[OptimizerEntry, dict[str, Any], str]:
         if key in given:
             raise InputError(f"optimizer: `{key}` of {name} is given twice.")
         given[key] = _number(name, key, value, entry.settings[key])
-    said = [f"{key}={value:g}" for key, value in given.items()]
+    said = [f"{key}={exact_text(value)}" for key, value in given.items()]
     return entry, {**entry.settings, **given}, ",".join([name, *said])
 
 
 def _number(name: str, key: str, text: str, usual: float) -> float:
     try:
         # "10.0" for a count is refused in the words of its own check.
-        return int(text) if isinstance(usual, int) else float(text)
+        value = int(text) if isinstance(usual, int) else float(text)
     except ValueError:
         wanted = "a whole number" if isinstance(usual, int) else "a number"
         raise InputError(
             f"optimizer: `{key}` of {name} must be {wanted}, got {text!r}."
         ) from None
+    if not math.isfinite(value):
+        raise InputError(f"optimizer: `{key}` of {name} must be finite, got {text}.")
+    if key in _BELOW_ONE and value >= 1:
+        raise InputError(f"optimizer: `{key}` of {name} must be below 1, got {text}.")
+    return value
