@@ -48,6 +48,12 @@ def path(tmp_path):
     return tmp_path / "runs.sqlite"
 
 
+def test_a_workload_that_was_loaded_is_not_loaded_again():
+    few = replace(SETTINGS, batch_sizes=(128,), seeds=(0,))
+    known = sweep(("nowhere:nothing", TINY), few, processes=1)
+    assert outcomes(known) == outcomes(sweep(TINY, few))
+
+
 def test_a_sweep_holds_one_run_per_batch_size_lr_and_seed_in_order():
     runs = sweep(TINY, SETTINGS)
     assert [(run.batch_size, run.lr, run.seed) for run in runs] == [

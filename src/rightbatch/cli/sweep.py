@@ -305,7 +305,7 @@ def run_sweep(
             out.bar(f"running {request.workload.name} to the target", total) as show,
         ):
             return sweep(
-                request.spec,
+                (request.spec, request.workload),
                 settings,
                 processes=workers,
                 data_dir=request.data_dir,

@@ -187,7 +187,7 @@ class Chain:
 
 
 def sweep(
-    workload: Workload | str,
+    workload: Workload | str | tuple[str, Workload],
     settings: SweepSettings,
     *,
     processes: int | Workers | None = None,
@@ -199,8 +199,9 @@ def sweep(
     """Return the runs to the target, over the whole grid.
 
     Args:
-        workload: A name that :func:`rightbatch.workload.load_workload` knows, or a
-            workload itself, which is run in this process.
+        workload: A name that :func:`rightbatch.workload.load_workload` knows; a
+            workload itself, which is run in this process; or both, where `settings`
+            have loaded it already: then this process does not do so again.
         settings: The grid, targets and budgets.
         processes: How many, with one thread each; as many as there are cores when
             None. With 1, all is done in this process. Or workers that are elsewhere:
@@ -229,7 +230,9 @@ def sweep(
         (['reached', 'reached'], True)
     """
     spec = workload if isinstance(workload, str) else None
-    if isinstance(workload, str):
+    if isinstance(workload, tuple):
+        spec, workload = workload
+    elif isinstance(workload, str):
         workload = settings.load(workload, data_dir)
     settings = settings.resolved(workload)
     if store is not None and store.session is None:
@@ -417,9 +420,7 @@ def _prepare_elsewhere(
 
 
 def _in_this_process(
-    workload: Workload,
-    settings: SweepSettings,
-    chains: Iterable[Chain],
+    workload: Workload, settings: SweepSettings, chains: Iterable[Chain]
 ) -> Generator[tuple[Run, bool]]:
     # The order of floating-point sums, hence the answer, depends on the threads.
     with _one_thread():
