@@ -288,8 +288,9 @@ def test_the_status_of_data_is_bundled_found_or_missing(
     empty_platform_folder, tmp_path
 ):
     bare = TensorDataset(torch.ones(2))
-    needing = replace(mlp(), train=bare, data_set="set", data_files=("a.gz",))
+    files = {"data_set": "set", "data_files": ("a.gz",), "data_dir": tmp_path}
+    needing = replace(mlp(), train=bare, **files)
     assert data_status(mlp()) == "bundled"
-    assert data_status(needing, tmp_path) == "missing"
+    assert data_status(needing) == "missing"
     (tmp_path / "a").touch()
-    assert data_status(needing, tmp_path) == "found"
+    assert data_status(needing) == "found"

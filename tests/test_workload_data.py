@@ -1,8 +1,12 @@
 """Which files a workload finds, among several that will do; and stand-ins' marks."""
 
+from dataclasses import replace
+
 import pytest
 
-from rightbatch.errors import DataMissingError
+from rightbatch.errors import DataMissingError, InputError
+from rightbatch.experiments.optimizers.named import with_optimizer
+from rightbatch.experiments.workloads.digits import mlp
 from rightbatch.workload import (
     STAND_IN_FILE,
     data_status,
@@ -49,7 +53,7 @@ def test_a_nearer_place_comes_before_an_earlier_choice(tmp_path, monkeypatch):
 WORKLOAD = """
 from dataclasses import replace
 from rightbatch.experiments.workloads.digits import mlp
-def mine():
+def mine(data_dir=None):
     return replace(mlp(), data_set="set", data_files=("a",), other_data_files=(("b",),))
 """
 
@@ -59,14 +63,70 @@ def test_a_workload_that_finds_a_stand_in_is_marked_and_one_that_finds_data_is_n
 ):
     (tmp_path / "mine.py").write_text(WORKLOAD)
     spec = f"{tmp_path / 'mine.py'}:mine"
-    assert data_status(load_workload(spec, tmp_path), tmp_path) == "missing"
+    assert data_status(load_workload(spec, tmp_path)) == "missing"
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "b").touch()
     workload = load_workload(spec, tmp_path)
     assert workload.name == "digits-mlp"
-    assert data_status(workload, tmp_path) == "found"
+    assert data_status(workload) == "found"
     (tmp_path / "set" / STAND_IN_FILE).touch()
     marked = load_workload(spec, tmp_path)
     assert marked.name == "digits-mlp (stand-in)"
     assert marked.source == f"{workload.source} (stand-in)"
-    assert data_status(marked, tmp_path) == "stand-in"
+    assert data_status(marked) == "stand-in"
+
+
+SCRIPT = """
+from dataclasses import replace
+from pathlib import Path
+from rightbatch.experiments.workloads.language_model import (
+    shakespeare_transformer, transformer_on
+)
+from rightbatch.workload import load_workload
+def of_the_environment():
+    return replace(shakespeare_transformer(), name="mine")
+def of_its_own_folder():
+    return replace(shakespeare_transformer(Path({tiny!r})), name="mine")
+def of_a_file():
+    return transformer_on(Path({tiny!r}) / "lm_text" / "tinyshakespeare.txt.gz")
+def loaded():
+    return load_workload("shakespeare-transformer", Path({tiny!r}))
+def asked(data_dir=None):
+    return replace(shakespeare_transformer(data_dir), name="asked")
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("of_the_environment", "mine (stand-in)"),
+        ("of_its_own_folder", "mine (stand-in)"),
+        ("of_a_file", "tinyshakespeare-transformer (stand-in)"),
+        ("loaded", "shakespeare-transformer (stand-in)"),
+        ("asked", "asked"),
+    ],
+)
+def test_a_workload_is_judged_by_the_folder_it_reads_not_by_the_one_that_was_named(
+    tmp_path, monkeypatch, function, name
+):
+    real, tiny = tmp_path / "real", tmp_path / "tiny"
+    for folder in (real, tiny):
+        (folder / "lm_text").mkdir(parents=True)
+        (folder / "lm_text" / "tinyshakespeare.txt.gz").touch()
+    (tiny / "lm_text" / STAND_IN_FILE).touch()
+    monkeypatch.setenv("RIGHTBATCH_DATA", str(tiny))
+    (tmp_path / "mine.py").write_text(SCRIPT.format(tiny=str(tiny)))
+    assert load_workload(f"{tmp_path / 'mine.py'}:{function}", real).name == name
+
+
+def test_the_mark_stands_last_whatever_is_added_to_the_name():
+    marked = replace(mlp(), name="digits-mlp (stand-in)")
+    added = with_optimizer(marked, "adam", ema_decay=0.9)
+    assert added.name == "digits-mlp+adam+ema0.9 (stand-in)"
+
+
+def test_a_data_folder_that_is_not_there_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(InputError, match=f"a folder that is there, got {path}"):
+            load_workload("digits-mlp", path)

@@ -34,6 +34,7 @@ from rightbatch._checks import (
 )
 from rightbatch.errors import (
     DataMissingError,
+    InputError,
     RightbatchError,
     WorkloadError,
     WorkloadFailedError,
@@ -138,6 +139,7 @@ class Workload:
         data_set: Folder under which the files are looked for.
         data_files: Names of the files; none when the data is bundled.
         other_data_files: Sets of files that do as well, in the order they are taken.
+        data_dir: Where its files are looked for first, and found a stand-in or not.
         published_parameters: How many parameters its source says the model has, where
             it says so; with a head of another size they may not be the model's.
 
@@ -173,6 +175,7 @@ class Workload:
     data_set: str = ""
     data_files: tuple[str, ...] = ()
     other_data_files: tuple[tuple[str, ...], ...] = ()
+    data_dir: Path | None = None
     published_parameters: int | None = None
 
     def __post_init__(self) -> None:
@@ -259,8 +262,8 @@ def load_workload(spec: str, data_dir: Path | None = None) -> Workload:
         spec: A registered name, ``module:attribute`` or ``path/file.py:attribute``.
             The module may lie in the current folder; a file may import its
             neighbours.
-        data_dir: Where to look for data first; passed on to a function that has an
-            argument `data_dir`.
+        data_dir: Folder to look for data in first; passed on to a function that has
+            an argument `data_dir`.
 
     Returns:
         What the named function returned; with name and source marked where the files
@@ -270,11 +273,17 @@ def load_workload(spec: str, data_dir: Path | None = None) -> Workload:
         WorkloadError: There is no such name, module, file or attribute, or it is
             not a function that returns a workload.
         WorkloadFailedError: The module or the function raised; its own error.
+        InputError: There is no such folder.
 
     Example:
         >>> load_workload("digits-mlp").name
         'digits-mlp'
     """
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(
+            f"data: `data_dir` must be a folder that is there, got {data_dir}.",
+            "name another with --data-dir",
+        )
     place, colon, attribute = spec.rpartition(":")
     if not colon:
         return _call(_registered(spec), spec, data_dir)
@@ -326,14 +335,14 @@ def find_any(
         DataMissingError: None is there; names all choices and where it looked.
     """
     named = os.environ.get(DATA_VARIABLE)
-    roots = [data_dir, Path(named) if named else None]
-    roots.append(platformdirs.user_data_path("rightbatch"))
+    usual = platformdirs.user_data_path("rightbatch")
+    roots = (data_dir, Path(named) if named else None, usual)
     places = [p for root in roots if root is not None for p in (root / data_set, root)]
     for place in places:
         for files in choices:
-            paths = [_with_or_without_gz(place / file) for file in files]
-            if all(path is not None for path in paths):
-                return tuple(path for path in paths if path is not None)
+            paths = [p for file in files if (p := _with_or_without_gz(place / file))]
+            if len(paths) == len(files):
+                return tuple(paths)
     wanted = "; or ".join(", ".join(files) for files in choices)
     raise DataMissingError(
         f"data set {data_set!r} was not found: need {wanted} "
@@ -343,11 +352,9 @@ def find_any(
 
 
 def data_status(
-    workload: Workload, data_dir: Path | None = None
+    workload: Workload,
 ) -> Literal["bundled", "found", "missing", "stand-in"]:
-    """Return whether the workload's data needs no files, is there, or is missing.
-
-    Files that were generated to stand in for the data are told from the data itself.
+    """Return whether its data needs no files, is there, is missing, or was generated.
 
     Example:
         >>> from rightbatch.experiments.workloads.digits import mlp
@@ -358,7 +365,7 @@ def data_status(
         return "bundled"
     choices = (workload.data_files, *workload.other_data_files)
     try:
-        paths = find_any(workload.data_set, choices, data_dir)
+        paths = find_any(workload.data_set, choices, workload.data_dir)
     except DataMissingError:
         return "missing"
     stand_in = any((path.parent / STAND_IN_FILE).exists() for path in paths)
@@ -446,14 +453,13 @@ def _load_module(name: str) -> ModuleType:
             return importlib.import_module(name)
     except WorkloadFailedError as error:
         cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
-            missing = cause.name
-            if name == missing or name.startswith(missing + "."):
-                raise WorkloadError(
-                    f"workload module {name!r} was not found.",
-                    "looked in the current folder and among installed packages; "
-                    "a file is written path/file.py:function",
-                ) from None
+        unfound = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if unfound is not None and f"{name}.".startswith(f"{unfound}."):
+            raise WorkloadError(
+                f"workload module {name!r} was not found.",
+                "looked in the current folder and among installed packages; "
+                "a file is written path/file.py:function",
+            ) from None
         raise
 
 
@@ -481,18 +487,14 @@ def _call(function: Any, spec: str, data_dir: Path | None) -> Workload:
             f"workload {spec!r}: the function must return a Workload, "
             f"got {type(made).__name__}."
         )
-    if data_status(made, data_dir) == "stand-in":
-        return replace(
-            made,
-            name=f"{made.name} {STAND_IN_MARK}",
-            source=f"{made.source} {STAND_IN_MARK}".strip(),
-        )
-    return made
+    if takes_data_dir and made.data_dir is None:
+        made = replace(made, data_dir=data_dir)
+    if data_status(made) != "stand-in" or made.name.endswith(STAND_IN_MARK):
+        return made
+    source = f"{made.source} {STAND_IN_MARK}".strip()
+    return replace(made, name=f"{made.name} {STAND_IN_MARK}", source=source)
 
 
 def _with_or_without_gz(path: Path) -> Path | None:
     other = path.with_suffix("") if path.suffix == ".gz" else Path(f"{path}.gz")
-    for candidate in (path, other):
-        if candidate.exists():
-            return candidate
-    return None
+    return next((candidate for candidate in (path, other) if candidate.exists()), None)

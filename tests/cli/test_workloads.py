@@ -60,10 +60,11 @@ def test_a_sweep_on_a_stand_in_says_so_in_all_it_prints_and_in_its_store(
 ):
     write_stand_ins(tmp_path / "tiny")
     words = "sweep mnist-lenet-small --data-dir tiny --batch-sizes 16 --lr .1 --seeds 1"
-    words += " --processes 1 --max-steps 40 --target 2.2 --store runs.sqlite --quiet"
+    words += " --processes 1 --max-steps 40 --target 2.2 --store runs.sqlite"
     ended = rightbatch(*words.split())
     assert ended.code == 0, ended.err
     assert ended.out.strip().endswith(SAID)
+    assert "1 run is kept in runs.sqlite" in ended.err
     kept = rightbatch("runs", "runs.sqlite", "--json").document
     assert kept["inputs"]["workload"] == "mnist-lenet-small (stand-in)"
     assert output.STAND_IN_MARK == STAND_IN_MARK
@@ -96,6 +97,7 @@ def test_a_data_set_is_fetched_only_when_asked_and_then_found(
         (["--fetch", "mnits"], "did you mean mnist"),
         (["--stand-in", "a", "--data-dir", "b"], "goes with neither --data-dir"),
         (["--stand-in", "a", "--fetch", "mnist"], "nor --fetch"),
+        (["--data-dir", "a"], "`data_dir` must be a folder that is there, got a."),
     ],
 )
 def test_options_that_cannot_be_followed_are_refused(rightbatch, words, match):

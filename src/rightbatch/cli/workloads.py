@@ -71,7 +71,7 @@ def _entries(data_dir: Path | None) -> list[dict[str, Any]]:
                 "name": name,
                 "parameters": num_parameters(workload),
                 "published_parameters": workload.published_parameters,
-                "data": data_status(workload, data_dir),
+                "data": data_status(workload),
                 "source": workload.source,
             }
         )

@@ -77,7 +77,7 @@ def test_any_utf_8_text_of_ones_own_will_do(tmp_path):
     assert workload.name == "brief-transformer"
     batch = ExampleStream(workload.train, 0).next(4)
     assert workload.loss(workload.model(0), batch).shape == (4,)
-    assert data_status(workload) == "bundled"
+    assert data_status(workload) == "found"
 
 
 def test_a_text_that_is_too_short_is_refused():

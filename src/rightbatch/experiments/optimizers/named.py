@@ -14,7 +14,7 @@ from rightbatch.errors import InputError
 from rightbatch.experiments.optimizers.ema import check_decay
 from rightbatch.experiments.optimizers.kfac import KfacFor, KfacSettings
 from rightbatch.experiments.record import exact_text
-from rightbatch.workload import Workload, failing_as
+from rightbatch.workload import STAND_IN_MARK, Workload, failing_as
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter], float], Optimizer]
 
@@ -132,15 +132,21 @@ def with_optimizer(
         entry, settings, name = _read(optimizer)
         workload = replace(
             workload,
-            name=f"{workload.name}+{name}",
+            name=_added(workload.name, f"+{name}"),
             optimizer=made,
             lrs=entry.lrs(workload, settings),
         )
     if ema_decay is None:
         return workload
     decay = check_decay("ema", ema_decay)
-    name = f"{workload.name}+ema{exact_text(decay)}"
+    name = _added(workload.name, f"+ema{exact_text(decay)}")
     return replace(workload, name=name, ema_decay=decay)
+
+
+def _added(name: str, addition: str) -> str:
+    # The mark of a stand-in stays last.
+    bare = name.removesuffix(f" {STAND_IN_MARK}")
+    return bare + addition + name.removeprefix(bare)
 
 
 def _sgd(momentum: float, *, nesterov: bool = False) -> OptimizerEntry:

@@ -262,6 +262,7 @@ def _workload(name: str, row: Row, data_set: str, data_dir: Path | None) -> Work
         data_set=data_set,
         data_files=choices[0],
         other_data_files=choices[1:],
+        data_dir=data_dir,
         published_parameters=row.published,
     )
 

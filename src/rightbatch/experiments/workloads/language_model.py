@@ -53,7 +53,9 @@ def shakespeare_transformer(data_dir: Path | None = None) -> Workload:
         "shakespeare-transformer",
         read,
         source="a small transformer on tiny Shakespeare, after Zhang et al.'s on LM1B",
-        files=FILES,
+        data_set=DATA_SET,
+        file=FILES[0],
+        data_dir=data_dir,
     )
 
 
@@ -72,6 +74,9 @@ def transformer_on(path: Path) -> Workload:
         f"{name}-transformer",
         partial(read_text, path),
         source=f"a small transformer on {path.name}",
+        data_set="",
+        file=path.name,
+        data_dir=path.parent,
     )
 
 
@@ -158,7 +163,13 @@ def sequence_losses(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _workload(
-    name: str, read: Callable[[], str], *, source: str, files: tuple[str, ...] = ()
+    name: str,
+    read: Callable[[], str],
+    *,
+    source: str,
+    data_set: str,
+    file: str,
+    data_dir: Path | None,
 ) -> Workload:
     build = partial(
         ByteTransformer,
@@ -179,8 +190,9 @@ def _workload(
         lrs=LRS,
         example_unit="sequence",
         source=source,
-        data_set=DATA_SET if files else "",
-        data_files=files,
+        data_set=data_set,
+        data_files=(file,),
+        data_dir=data_dir,
     )
 
 

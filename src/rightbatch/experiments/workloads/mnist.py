@@ -103,6 +103,7 @@ def _workload(
         metrics={"error": error},
         data_set=DATA_SET,
         data_files=FILES,
+        data_dir=data_dir,
         published_parameters=PUBLISHED_PARAMETERS[width],
     )
 

@@ -66,6 +66,7 @@ def _workload(
         metrics={"error": error},
         data_set=data_set,
         data_files=FILES,
+        data_dir=data_dir,
     )
 
 

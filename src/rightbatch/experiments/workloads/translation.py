@@ -83,6 +83,7 @@ def multi30k_gru(data_dir: Path | None = None) -> Workload:
         source="Perrone et al.'s translation model, made small, on Multi30k de-en",
         data_set=MULTI30K,
         files=(MULTI30K_FILES,),
+        data_dir=data_dir,
     )
 
 
@@ -112,6 +113,7 @@ def europarl_gru(data_dir: Path | None = None) -> Workload:
         source="Perrone et al., attentional translation, Europarl v7 de-en",
         data_set=EUROPARL,
         files=choices,
+        data_dir=data_dir,
     )
 
 
@@ -228,6 +230,7 @@ def _workload(
     source: str,
     data_set: str,
     files: tuple[tuple[str, ...], ...],
+    data_dir: Path | None,
 ) -> Workload:
     build = partial(
         GruAttention, vocabulary_size=corpus.vocabulary_size, hidden_size=hidden_size
@@ -256,6 +259,7 @@ def _workload(
         data_set=data_set,
         data_files=files[0],
         other_data_files=files[1:],
+        data_dir=data_dir,
     )
 
 
