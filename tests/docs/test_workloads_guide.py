@@ -36,7 +36,7 @@ def test_every_file_that_is_looked_for_is_named():
 
 
 def test_the_workload_of_ones_own_learns_from_folders_of_images(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     (tmp_path / "flowers.py").write_text(code, "utf-8")
     files = {
         f"flowers/train/{name}/{number}.jpg": encoded(image, "JPEG")
