@@ -1,5 +1,9 @@
 """What can be stacked, and what is refused with a reason."""
 
+import random
+import threading
+
+import numpy as np
 import pytest
 import torch
 from engine.example_models import batches_for, loss, make_model
@@ -65,6 +69,77 @@ class Half(nn.Module):
         return self.out(inputs)
 
 
+class Seldom(nn.Module):
+    """Its rare ways are on the whole not met in a few passes."""
+
+    def __init__(self, chance):
+        super().__init__()
+        self.out = nn.Linear(6, 3)
+        self.chance = chance
+
+    def forward(self, inputs):
+        return self.out(inputs * 0 if self.chance() < 1e-9 else inputs)
+
+
+class Remembering(nn.Module):
+    """Keeps what it saw, or how often, outside of its buffers."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.out = nn.Linear(6, 3)
+        self.seen, self.keep = 0, keep
+
+    def forward(self, inputs):
+        out = self.out(inputs)
+        self.seen = self.keep(self.seen, out)
+        return out * (1.0 if self.keep is not count or self.seen < 50 else 0.5)
+
+
+class Holding(nn.Module):
+    """Has an attribute that it does not touch."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.out = nn.Linear(6, 3)
+        self.held = held
+
+    def forward(self, inputs):
+        return self.out(inputs)
+
+
+def count(seen, out):
+    return seen + 1
+
+
+def clamped():
+    model = nn.Linear(6, 3)
+    model.weight.register_hook(lambda gradient: gradient.clamp(-50, 50))
+    return model
+
+
+def watched(register):
+    def build():
+        model = nn.Sequential(nn.Linear(6, 3))
+        getattr(model[0], register)(lambda *_: None)
+        return model
+
+    return build
+
+
+def scaled_after():
+    model = nn.Linear(6, 3)
+
+    def scale(parameter):
+        parameter.grad.mul_(0.1)
+
+    model.weight.register_post_accumulate_grad_hook(scale)
+    return model
+
+
+def head_only(parameters, lr):
+    return SGD(list(parameters)[2:], lr=lr)
+
+
 def frozen():
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
     model[0].weight.requires_grad_(False)
@@ -92,6 +167,18 @@ def hooked(parameters, lr):
         (Counting, SGD, "its buffers change"),
         (Deciding, SGD, "it cannot be stacked (RuntimeError)"),
         (Half, SGD, "a parameter takes no part in the loss"),
+        (lambda: make_model("mlp", 0), head_only, "not exactly its parameters"),
+        (clamped, SGD, "have hooks"),
+        (scaled_after, SGD, "have hooks"),
+        (watched("register_forward_hook"), SGD, "have hooks"),
+        (watched("register_forward_pre_hook"), SGD, "have hooks"),
+        (watched("register_full_backward_hook"), SGD, "have hooks"),
+        (watched("register_full_backward_pre_hook"), SGD, "have hooks"),
+        (lambda: Seldom(lambda: torch.rand(()).item()), SGD, "random numbers"),
+        (lambda: Seldom(np.random.random), SGD, "random numbers"),
+        (lambda: Seldom(random.random), SGD, "random numbers"),
+        (lambda: Remembering(count), SGD, "attributes change"),
+        (lambda: Remembering(lambda seen, out: out), SGD, "attributes change"),
     ],
 )
 def test_what_cannot_be_stacked_is_refused_with_its_reason(build, make, reason):
@@ -112,6 +199,32 @@ def test_a_loss_that_looks_at_the_whole_batch_is_not_left_to_the_twin():
         return (logits - logits.mean(0)).square().sum(1)
 
     assert found_for(two(lambda: nn.Linear(6, 3)), loss=centred).forward.name == "vmap"
+
+
+def test_a_loss_that_branches_on_the_mean_of_its_batch_is_refused():
+    def branching(model, batch):
+        losses = loss(model, batch)
+        return losses if losses.mean() > 1e-3 else 2 * losses
+
+    found = found_for(two(lambda: nn.Linear(6, 3)), loss=branching)
+    assert found.reason == "it cannot be stacked (RuntimeError)"
+
+
+def test_a_model_that_cannot_be_copied_is_left_to_vmap():
+    found = found_for(two(lambda: Holding(threading.Lock())))
+    assert found.forward.name == "vmap"
+
+
+def test_attributes_that_stay_as_they_are_are_no_hindrance():
+    for held in (7, [torch.ones(2), {"a": None}], lambda: 1):
+        assert found_for(two(lambda held=held: Holding(held))).forward.name == "twin"
+
+
+def test_the_generators_are_as_they_were_after_a_model_that_draws():
+    for chance in (np.random.random, random.random):
+        before = random.getstate(), str(np.random.get_state())
+        assert found_for(two(lambda chance=chance: Seldom(chance))).forward is None
+        assert (random.getstate(), str(np.random.get_state())) == before
 
 
 def test_the_probe_neither_trains_nor_draws():

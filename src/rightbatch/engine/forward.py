@@ -1,14 +1,21 @@
 """The losses of several models at once, each on rows of its own.
 
-Two ways, for the same answer. A model's twin (:mod:`rightbatch.engine.twins`) is the
-faster; ``torch.vmap`` over the model's own code takes any that it can follow. Neither
-is believed: :func:`find_forward` holds losses and gradients against those of the
-models one by one, on real rows, and says why where nothing fits.
+Two ways, for the same answer. ``torch.vmap`` goes through the model's own code for each
+member by itself, and stops where that draws random numbers or branches on what it
+computes. A model's twin (:mod:`rightbatch.engine.twins`) is the faster, but of a branch
+on the mean of a batch it would never know: it is taken only where vmap gets through.
+Neither is believed: :func:`find_forward` holds losses and gradients against those of
+the models one by one, on real rows, and says why where nothing fits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import pickle
+import random
+import warnings
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,6 +27,15 @@ from rightbatch.engine.twins import bind, make_twin
 Batch = tuple[Tensor, ...]
 # Sums in another order: a few hundred roundings of float32, or of float64.
 TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-10}
+MODULE_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+PARAMETER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+# Looked at for themselves, or values that training is to change.
+NO_ATTRIBUTES = ("_parameters", "_buffers", "_modules")
 
 
 class Forward(Protocol):
@@ -131,31 +147,20 @@ def find_forward(updates: Sequence[Update], batches: Sequence[Any]) -> Found:
     reason = _objection(updates, batches)
     if reason:
         return Found(None, reason)
-    buffers = _buffers(updates[0].model)
-    with torch.random.fork_rng(devices=[]):
-        singly = [_gradients(u, b) for u, b in zip(updates, batches, strict=True)]
-        again = _gradients(updates[0], batches[0])
-        if any(value is None for one in (*singly, again) for value in one.values()):
-            return Found(None, "a parameter takes no part in the loss")
-        if _differ(again, singly[0]):
-            return Found(None, "its loss draws random numbers, or remembers")
-        if not all(_equal(buffers, _buffers(update.model)) for update in updates):
-            return Found(None, "its buffers change, or differ from seed to seed")
-        expected = {key: torch.stack([g[key] for g in singly]) for key in again}
+    # Each model on rows of its own, then on another's.
+    probes = (batches, [*batches[1:], batches[0]])
+    with _global_generators_kept():
+        expected, reason = _alone(updates, probes)
+        if reason:
+            return Found(None, reason)
         model, loss = updates[0].model, updates[0].loss
-        twin = make_twin(model)
-        ways: list[Forward] = [] if twin is None else [Twin(twin, loss)]
-        for way in (*ways, Mapped(model, loss)):
-            try:
-                found = _stacked_gradients(way, updates, batches)
-            except Exception as error:
-                # The user's code meets tensors that it was not written for.
-                reason = f"it cannot be stacked ({type(error).__name__})"
-                continue
-            if not _differ(found, expected):
-                return Found(way)
-            reason = "stacked, it has other gradients"
-    return Found(None, reason)
+        mapped = Mapped(model, loss)
+        if reason := _mismatch(mapped, updates, probes, expected):
+            return Found(None, reason)
+        twin = _twin_or_none(model, loss)
+        if twin is None or _mismatch(twin, updates, probes, expected):
+            return Found(mapped)
+        return Found(twin)
 
 
 def interleaved(batches: Sequence[Batch]) -> Batch:
@@ -179,21 +184,103 @@ def stacked_parameters(models: Iterable[nn.Module]) -> dict[str, Tensor]:
 
 
 def _objection(updates: Sequence[Update], batches: Sequence[Any]) -> str:
-    model = updates[0].model
     if not all(update.flat_groups for update in updates):
         return "its optimizer or its parameters are for the plain path only"
     if any(has_hooks(update.optimizer) for update in updates):
         return "its optimizer has hooks"
-    if any(isinstance(module, _BatchNorm) for module in model.modules()):
-        return "batch normalization makes one example's loss depend on others"
-    if not all(parameter.requires_grad for parameter in model.parameters()):
-        return "some of its parameters are not trained"
     if not all(
         isinstance(batch, tuple) and all(isinstance(t, Tensor) for t in batch)
         for batch in batches
     ):
         return "a batch is no tuple of tensors"
+    return _objection_to_model(updates)
+
+
+def _objection_to_model(updates: Sequence[Update]) -> str:
+    model = updates[0].model
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return "batch normalization makes one example's loss depend on others"
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return "some of its parameters are not trained"
+    if not all(map(_trains_all, updates)):
+        return "its optimizer has not exactly its parameters"
+    if any(_is_watched(update.model) for update in updates):
+        return "its parameters or layers have hooks"
     return ""
+
+
+def _trains_all(update: Update) -> bool:
+    return {p for group in update.flat_groups for p in group.parameters} == set(
+        update.model.parameters()
+    )
+
+
+def _is_watched(model: nn.Module) -> bool:
+    return any(
+        getattr(module, name) for module in model.modules() for name in MODULE_HOOKS
+    ) or any(
+        getattr(parameter, name)
+        for parameter in model.parameters()
+        for name in PARAMETER_HOOKS
+    )
+
+
+def _alone(
+    updates: Sequence[Update], probes: Sequence[Sequence[Any]]
+) -> tuple[list[dict[str, Tensor]], str]:
+    """Return losses and gradients of each probe, or why they are not to be had."""
+    models = [update.model for update in updates]
+    buffers, attributes = _buffers(models[0]), _attributes(models)
+    draws = _global_generators()
+    singly = [
+        [_gradients(u, b) for u, b in zip(updates, probe, strict=True)]
+        for probe in probes
+    ]
+    again = _gradients(updates[0], probes[0][0])
+    every = [again, *(one for each in singly for one in each)]
+    if any(value is None for one in every for value in one.values()):
+        return [], "a parameter takes no part in the loss"
+    if draws != _global_generators() or _differ(again, singly[0][0]):
+        return [], "its loss draws random numbers, or remembers"
+    if not all(_equal(buffers, _buffers(model)) for model in models):
+        return [], "its buffers change, or differ from seed to seed"
+    if attributes != _attributes(models):
+        return [], "its attributes change from pass to pass"
+    return [
+        {key: torch.stack([one[key] for one in each]) for key in again}
+        for each in singly
+    ], ""
+
+
+def _mismatch(
+    way: Forward,
+    updates: Sequence[Update],
+    probes: Sequence[Sequence[Any]],
+    expected: Sequence[Mapping[str, Tensor]],
+) -> str:
+    """Return why a way is not to be taken; empty where it may be."""
+    try:
+        with warnings.catch_warnings():
+            # Of vmap being slow where it is only asked whether it gets through.
+            warnings.simplefilter("ignore")
+            found = [_stacked_gradients(way, updates, probe) for probe in probes]
+    except Exception as error:
+        # The user's code meets tensors that it was not written for.
+        return f"it cannot be stacked ({type(error).__name__})"
+    if any(map(_differ, found, expected)):
+        return "stacked, it has other gradients"
+    return ""
+
+
+def _twin_or_none(
+    model: nn.Module, loss: Callable[[nn.Module, Any], Tensor]
+) -> Twin | None:
+    try:
+        twin = make_twin(model)
+    except Exception:
+        # Locks, open files and the like cannot be copied.
+        return None
+    return None if twin is None else Twin(twin, loss)
 
 
 def _gradients(update: Update, batch: Any) -> dict[str, Any]:
@@ -217,6 +304,41 @@ def _stacked_gradients(
 
 def _buffers(model: nn.Module) -> list[Tensor]:
     return [buffer.clone() for buffer in model.buffers()]
+
+
+def _attributes(models: Iterable[nn.Module]) -> list[Any]:
+    """Return what the modules keep beside parameters and buffers, to be compared."""
+    return [
+        (name, _frozen(value))
+        for model in models
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if name not in NO_ATTRIBUTES
+    ]
+
+
+def _frozen(value: Any) -> Any:
+    """Return what is different once the value has changed; which it is if in doubt."""
+    try:
+        return pickle.dumps(value)
+    except Exception:
+        return id(value)
+
+
+def _global_generators() -> list[Any]:
+    numbers = torch.get_rng_state().tolist()
+    return [numbers, random.getstate(), _frozen(np.random.get_state())]
+
+
+@contextmanager
+def _global_generators_kept() -> Generator[None]:
+    ours, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(ours)
+            np.random.set_state(numpys)
 
 
 def _equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
