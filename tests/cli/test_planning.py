@@ -9,7 +9,7 @@ from rightbatch.cli.communication import CommunicationChoice
 from rightbatch.cli.output import Output
 from rightbatch.cli.planning import Findings, plan_results
 from rightbatch.convergence import ConvergenceLaw, fit_tuned
-from rightbatch.errors import InputError
+from rightbatch.errors import InputError, NotReachedError
 from rightbatch.step_time import (
     ConstantCommunication,
     LinearCommunication,
@@ -58,6 +58,45 @@ def test_a_limit_on_the_batch_that_binds_is_said():
     )
     assert found["optimal"][0]["batch_size"] == 40
     assert any("the largest batch size allowed, 40" in w for w in found["warnings"])
+
+
+def test_a_plan_ends_below_the_batch_size_that_missed():
+    known = findings(ConstantCommunication(seconds=1.0), missed_batch_size=41)
+    found = plan_results(known, "x")
+    assert [entry["batch_size"] for entry in found["optimal"]] == [40, 40]
+    assert [entry["batch_size"] for entry in found["optimal_measured"]] == [40, 40]
+    (warning,) = [w for w in found["warnings"] if "the plan ends at" in w]
+    assert "no run reached the target at batch size 41 or above" in warning
+    assert not any("largest batch size allowed" in w for w in found["warnings"])
+    with pytest.raises(NotReachedError, match="at batch size 4, and 4 is the smallest"):
+        plan_results(replace(known, missed_batch_size=4), "x")
+
+
+def test_the_batch_size_that_buying_ended_on_is_the_one_recommended():
+    free = findings(ConstantCommunication(seconds=0.1))
+    best = [entry["batch_size"] for entry in plan_results(free, "x")["optimal"]]
+    given = {1: best[0] + 9, 4: best[1] + 13}
+    known = replace(free, recommended=given)
+    assert known.chosen == given
+    found = plan_results(known, "x")
+    entries = found["optimal"]
+    assert [entry["batch_size"] for entry in entries] == list(given.values())
+    assert entries[0]["steps"] == pytest.approx(float(TRUTH.steps(given[1])), rel=1e-3)
+    assert entries[0]["speedup"] == pytest.approx(1)
+    low, high = entries[0]["within_5_percent"]
+    assert low < best[0] < high
+    assert f"Train at {given[1]}" in found["sentence"]
+    assert not any("disagree" in warning for warning in found["warnings"])
+
+
+def test_a_recommended_batch_past_the_runs_of_a_law_without_end_is_not_borne():
+    tuned = fit_tuned([8, 8, 64, 64], [800, 810, 99, 101])
+    free = findings(ConstantCommunication(seconds=0.1), replicas=(1,))
+    known = replace(free, fits=((0.1, tuned),), recommended={1: 500})
+    assert tuned.fit.law.min_steps <= 0
+    assert known.chosen == {}
+    assert replace(known, recommended={1: 60}).chosen == {1: 60}
+    assert plan_results(known, "x")["optimal"][0]["batch_size"] == 64
 
 
 def test_step_times_that_are_no_law_make_the_measured_plan_the_one_to_trust():

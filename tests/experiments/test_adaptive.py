@@ -186,6 +186,47 @@ def test_a_budget_ends_it_after_the_first_two():
     assert bought_with(buying_of(most_purchases=3, goal=1e-4)).stopped == "most"
 
 
+def test_a_goal_met_by_the_purchase_that_passes_the_budget_is_met():
+    free = bought_with(buying_of())
+    spent = free.seconds - free.bills[-1].seconds / 2
+    found = bought_with(buying_of(budget_seconds=spent))
+    assert (found.stopped, found.bills) == ("met", free.bills)
+    assert bought_with(buying_of(most_purchases=len(free.bills))).stopped == "met"
+
+
+def test_where_two_seeds_missed_no_more_are_run():
+    asked = []
+    lrs = (0.4,)
+    buying = buying_of(lrs=lrs, goal=1e-3, most_purchases=12)
+
+    def train(jobs):
+        (job,) = jobs
+        asked.append(job.batch_size)
+        steps = 100 + 6400 // job.batch_size if job.seed == 0 else None
+        return [(run_of(job.batch_size, 0.4, steps, job.seed),)]
+
+    found = buy(buying, train)
+    # The first seed reached the target, and the next two did not.
+    assert max(asked.count(size) for size in asked) == 3
+    assert found.bought.closed
+    assert found.bought.missed == ()
+
+
+def test_where_every_batch_size_missed_twice_nothing_is_left_to_buy():
+    buyer = Buyer(step_time=STEP_TIME, candidates=(16, 256), goal=1e-6,
+                  limits=BatchLimits(max_batch_size=256))  # fmt: skip
+    settings = SweepSettings(batch_sizes=(16, 256), lrs=(0.4,))
+
+    def train(jobs):
+        (job,) = jobs
+        steps = 100 + 6400 // job.batch_size if job.seed == 0 else None
+        return [(run_of(job.batch_size, 0.4, steps, job.seed),)]
+
+    found = buy(Buying(settings=settings, buyer=buyer), train)
+    assert found.stopped == "missed"
+    assert found.bought.closed == (16, 256)
+
+
 def test_a_target_that_small_batches_miss_is_bought_above_them():
     def steps_at(size):
         return 100 + 6400 / size if size >= 32 else None

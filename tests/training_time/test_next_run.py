@@ -66,6 +66,39 @@ def test_no_batch_size_is_bought_beyond_one_that_missed():
         bought = bought.and_run(purchase, float(100 + 6400 / purchase.batch_size))
 
 
+def test_no_batch_size_is_best_at_or_past_one_that_missed():
+    slow = StepTimeLaw(
+        seconds_per_example=1e-6, saturation_batch_size=1, overhead_seconds=1e-2
+    )
+    buyer = Buyer(step_time=slow, candidates=SIZES, limits=LIMITS, replicas=(1, 16))
+    bought = Bought(batch_sizes=(16, 64), steps=(500, 200), missed=(2, 128, 256))
+    assert (bought.missed_below, bought.missed_above) == (2, 128)
+    free = Bought(batch_sizes=(16, 64), steps=(500, 200))
+    assert all(one.batch_size > 128 for one in buyer.assess(free).regrets)
+    assert all(one.batch_size < 128 for one in buyer.assess(bought).regrets)
+    cheap = Buyer(
+        step_time=StepTimeLaw(seconds_per_example=1e-6, saturation_batch_size=1),
+        candidates=SIZES,
+        limits=LIMITS,
+    )
+    assert cheap.assess(free).regrets[0].batch_size < 3
+    assert cheap.assess(bought).regrets[0].batch_size == 3
+    # Sixteen replicas need 16 examples, whatever missed.
+    small = Bought(batch_sizes=(2, 8), steps=(900, 300), missed=(16,))
+    assert buyer.assess(small).regrets[1].batch_size == 16
+
+
+def test_a_batch_size_where_seeds_often_miss_is_not_bought_again():
+    bought = exact([16, 256])
+    first = BUYER.next_purchase(bought)
+    assert first is not None
+    closed = exact([16, 256], closed=(first.batch_size,))
+    other = BUYER.next_purchase(closed)
+    assert other is not None
+    assert other.batch_size != first.batch_size
+    assert BUYER.next_purchase(exact([16, 256], closed=tuple(SIZES))) is None
+
+
 def test_the_gain_is_what_many_made_up_runs_gain_on_average():
     shapes = LawShapes.inverse(1024)
     table = regret_table(shapes, STEP_TIME, 1, LIMITS)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rightbatch.experiments.record import Run
     from rightbatch.step_time import StepTimeFit
     from rightbatch.timing import StepTimings
+    from rightbatch.training_time import BatchLimits
 
 NAME = "plan"
 LAWS = ("auto", "inverse", "knee", "floor")
@@ -254,7 +255,8 @@ def plan_workload(
             out, about["parameters"], options.replicas
         )
         step_time = fitted_times(timings, between, options)
-        market = goal and buyings.Market(request, options, goal, step_time)
+        served = _served(timings, about["num_examples"], options)
+        market = goal and buyings.Market(request, options, goal, step_time, served)
         if market:
             done = market.buy(out, store)
             request = market.request
@@ -271,8 +273,10 @@ def plan_workload(
             out.fail(out.document(inputs, runs=rows_of(done)), missed)
         law = options.law if market is None else market.law
         fits = _fits(request, done, law)
-        findings = _findings(fits, timings, step_time, about["num_examples"], options)
-        findings = replace(findings, min_batch_size=_least(done, fits[-1][0]))
+        findings = _findings(fits, timings, step_time, served, options)
+        findings = _less_missed(findings, done)
+        if market:
+            findings = replace(findings, recommended=market.recommended)
         results = plan_results(findings, request.workload.name)
         bill = market.results(findings, results) if market else buyings.NOTHING_BOUGHT
         checks: list[dict[str, Any]] = []
@@ -390,14 +394,34 @@ def _fits(
     return tuple(fits)
 
 
-def _least(runs: "tuple[Run, ...]", target: float | None) -> int | None:
-    """Return the least batch size above those that never reached the target."""
-    from rightbatch.cli.planning import above_missed
+def _less_missed(findings: Findings, runs: "tuple[Run, ...]") -> Findings:
+    """Return findings that go no farther than the batch sizes that never arrived."""
+    from rightbatch.cli.planning import above_missed, missed_above
 
+    target = findings.fits[-1][0]
     if target is None:
-        return None
-    return above_missed(
-        [run.batch_size for run in runs], [bool(run.steps(target)) for run in runs]
+        return findings
+    sizes = [run.batch_size for run in runs]
+    reached = [bool(run.steps(target)) for run in runs]
+    return replace(
+        findings,
+        min_batch_size=above_missed(sizes, reached),
+        missed_batch_size=missed_above(sizes, reached),
+    )
+
+
+def _served(
+    timings: "StepTimings", num_examples: int, options: PlanOptions
+) -> "BatchLimits":
+    from rightbatch.training_time import BatchLimits
+
+    last = timings.batch_sizes[-1] if timings.stopped else None
+    known = [last, options.max_micro_batch_size]
+    return BatchLimits(
+        max_batch_size=min(num_examples, options.max_batch_size or num_examples),
+        max_micro_batch_size=min((size for size in known if size), default=None),
+        max_accumulation_steps=options.max_accumulation_steps,
+        candidates=options.candidates,
     )
 
 
@@ -405,19 +429,17 @@ def _findings(
     fits: "tuple[tuple[float | None, TunedFit], ...]",
     timings: "StepTimings",
     step_time: "StepTimeFit",
-    num_examples: int,
+    served: "BatchLimits",
     options: PlanOptions,
 ) -> Findings:
     sizes, seconds = timings.batch_sizes, timings.seconds
-    known = [sizes[-1] if timings.stopped else None, options.max_micro_batch_size]
-    passes = [size for size in known if size is not None]
     return Findings(
         fits=fits,
         step_time=step_time,
         measured=options.machine.measured(sizes, seconds, step_time),
         replicas=options.replicas,
-        max_batch_size=min(num_examples, options.max_batch_size or num_examples),
-        max_micro_batch_size=min(passes) if passes else None,
+        max_batch_size=served.max_batch_size,
+        max_micro_batch_size=served.max_micro_batch_size,
         max_accumulation_steps=options.max_accumulation_steps,
         candidates=options.candidates,
         compare=options.compare,

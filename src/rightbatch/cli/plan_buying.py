@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rightbatch.experiments.store import RunStore
     from rightbatch.step_time import StepTimeFit
     from rightbatch.training_time import BatchLimits
-    from rightbatch.training_time.next_run import Buyer
+    from rightbatch.training_time.next_run import Assessment, Buyer
 
 GOAL = "5%"
 # Given with these, the whole grid is run.
@@ -161,6 +161,7 @@ class Market:
         options: What to plan for.
         goal: What runs are bought for.
         step_time: Seconds per step.
+        served: What can be served, whatever is run.
     """
 
     def __init__(
@@ -169,11 +170,13 @@ class Market:
         options: "PlanOptions",
         goal: BuyingGoal,
         step_time: "StepTimeFit",
+        served: "BatchLimits",
     ) -> None:
         self._request = request
         self._options = options
         self._goal = goal
         self._step_time = step_time
+        self._served = served
         self._bought: BoughtRuns | None = None
 
     def buy(self, out: Output, store: "RunStore") -> "tuple[Run, ...]":
@@ -234,7 +237,14 @@ class Market:
         few = len(set(bought.batch_sizes)) < 3
         if few or self._options.law != "auto":
             return self._options.law
-        return "knee" if self._buyer().assess(bought).law == "knee" else "auto"
+        return "knee" if self._known.law == "knee" else "auto"
+
+    @property
+    def recommended(self) -> dict[int, int]:
+        """The batch sizes that the buying ended on, by number of replicas."""
+        if len(set(self._paid.bought.batch_sizes)) < 2:
+            return {}
+        return {one.num_replicas: one.batch_size for one in self._known.regrets}
 
     def results(self, findings: "Findings", plan: dict[str, Any]) -> dict[str, Any]:
         """Return what was bought, and the regret of the batch sizes of a plan.
@@ -248,19 +258,21 @@ class Market:
         """
         paid = self._paid
         sizes = [entry["batch_size"] for entry in plan["optimal"]]
-        known = self._buyer(findings.served).assess(paid.bought, sizes)
+        known = self._buyer().assess(paid.bought, sizes)
+        stopped = _stopped(paid, findings)
         count, seconds = len(paid.bills), paid.seconds
         end = known.replicas_in_words()
         sentence = f"Regret: {end}, by {count} purchases of {seconds:.3g} s in all."
         if not known.is_met:
-            plan["warnings"].append(_unmet(paid, known.value, self._goal))
+            plan["warnings"].append(_unmet(paid, stopped, known.value, self._goal))
+        plan["warnings"] += _apart(findings, plan)
         if known.law == "knee":
             plan["warnings"].append(
                 "the runs are bent away from the inverse law (by chance in "
                 f"{100 * (known.bent_p or 0):.1f} % of cases): laws with a knee were "
                 "taken into account"
             )
-        regret = {**known.to_dict(), "stopped": paid.stopped, "sentence": sentence}
+        regret = {**known.to_dict(), "stopped": stopped, "sentence": sentence}
         return {"purchase": [bill.to_dict() for bill in paid.bills], "regret": regret}
 
     @property
@@ -268,25 +280,18 @@ class Market:
         assert self._bought is not None, "bought before it is asked about"
         return self._bought
 
-    def _buyer(self, limits: "BatchLimits | None" = None) -> "Buyer":
-        from rightbatch.training_time import BatchLimits
+    @property
+    def _known(self) -> "Assessment":
+        return self._buyer().assess(self._paid.bought)
+
+    def _buyer(self) -> "Buyer":
         from rightbatch.training_time.next_run import Buyer
 
-        options, workload = self._options, self._request.workload
-        num_examples = len(workload.train)  # pyright: ignore[reportArgumentType]
         return Buyer(
             step_time=self._step_time.law,
             candidates=self._request.settings.batch_sizes,
-            replicas=options.replicas,
-            limits=limits
-            or BatchLimits(
-                max_batch_size=min(
-                    num_examples, options.max_batch_size or num_examples
-                ),
-                max_micro_batch_size=options.max_micro_batch_size,
-                max_accumulation_steps=options.max_accumulation_steps,
-                candidates=options.candidates,
-            ),
+            replicas=self._options.replicas,
+            limits=self._served,
             goal=self._goal.regret,
         )
 
@@ -300,12 +305,42 @@ def _line(bill: "Bill") -> str:
     return said
 
 
-def _unmet(paid: "BoughtRuns", value: float, goal: BuyingGoal) -> str:
+def _stopped(paid: "BoughtRuns", findings: "Findings") -> str:
+    """Return why no more was bought; ``unsupported`` where the law bears no such batch.
+
+    What buying ended on lies past the runs then, and the plan stops at the largest.
+    """
+    whole = len(findings.chosen) == len(findings.recommended or {})
+    return "unsupported" if paid.stopped == "met" and not whole else paid.stopped
+
+
+def _apart(findings: "Findings", plan: dict[str, Any]) -> list[str]:
+    """Return where the batch of least expected regret is not the fitted law's best."""
+    if not findings.chosen:
+        return []
+    alone = findings.plan(findings.step_time.law, None)
+    apart = [
+        f"{one.num_replicas} ({entry['batch_size']}, by the law alone {one.batch_size})"
+        for one, entry in zip(alone.entries, plan["optimal"], strict=True)
+        if not one.within_5_percent[0] <= entry["batch_size"] <= one.within_5_percent[1]
+    ]
+    if not apart:
+        return []
+    return [
+        f"on {', '.join(apart)} replicas the batch size recommended is the one that "
+        "loses least over all laws that the runs allow, not the best of the one fitted"
+    ]
+
+
+def _unmet(paid: "BoughtRuns", stopped: str, value: float, goal: BuyingGoal) -> str:
     why = {
         "budget": "raise --budget",
         "most": f"{len(paid.bills)} purchases did not settle it, so seeds scatter far",
+        "unsupported": "the best batch size lies past the largest run; run larger ones "
+        "with --batch-sizes",
+        "missed": "too many runs miss the target; raise --max-steps",
     }
-    way_out = why.get(paid.stopped, "run the grid with --seeds")
+    way_out = why.get(stopped, "run the grid with --seeds")
     return (
         f"the regret of the batch sizes recommended may be {100 * value:.2g} %, above "
         f"the {100 * goal.regret:g} % asked for: {way_out}"

@@ -10,7 +10,13 @@ from rightbatch.cli.fit import fit_runs, group_by_fit, rows_of_target
 from rightbatch.cli.fit_losses import few_arrived
 from rightbatch.cli.machine import check_replicas, row_lines
 from rightbatch.cli.output import Output
-from rightbatch.cli.planning import Findings, PlanOptions, above_missed, plan_results
+from rightbatch.cli.planning import (
+    Findings,
+    PlanOptions,
+    above_missed,
+    missed_above,
+    plan_results,
+)
 from rightbatch.cli.time import step_time_entry
 from rightbatch.errors import InputError, NotReachedError, TableError
 
@@ -53,6 +59,8 @@ def plan_tables(
 
     rows, fits = _rows_and_fits(runs, which, options)
     planned = [row for row in rows if row.target == fits[-1][0]]
+    sizes = [row.batch_size for row in planned]
+    arrived = [_arrived(row) for row in planned]
     name = rows[0].workload or runs.stem
     timed = read_times(times)
     check_replicas(times, timed, row_lines(times))
@@ -68,10 +76,8 @@ def plan_tables(
         max_accumulation_steps=options.max_accumulation_steps,
         candidates=options.candidates,
         compare=options.compare,
-        min_batch_size=above_missed(
-            [row.batch_size for row in planned],
-            [_arrived(row) for row in planned],
-        ),
+        min_batch_size=above_missed(sizes, arrived),
+        missed_batch_size=missed_above(sizes, arrived),
     )
     if _goes_below(findings):
         why = "the best batch by the counted steps is one where no run arrived"

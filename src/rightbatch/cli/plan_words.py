@@ -52,6 +52,7 @@ def plan_warnings(findings: "Findings", plan: "Plan") -> list[str]:
         _extrapolated(findings, plan),
         *_capped(findings, plan),
         _held(findings, plan),
+        _cut(findings, plan),
         _uneven(plan),
         _idle(plan),
     ]
@@ -72,7 +73,12 @@ def _extrapolated(findings: "Findings", plan: "Plan") -> str:
 
 def _capped(findings: "Findings", plan: "Plan") -> Iterator[str]:
     lower = [entry for entry in plan.entries if entry.batch_size_is_lower_bound]
-    capped = [e for e in plan.entries if e.limited_by == "dataset" and e not in lower]
+    cut = _cut_entries(findings, plan)
+    capped = [
+        entry
+        for entry in plan.entries
+        if entry.limited_by == "dataset" and entry not in (*lower, *cut)
+    ]
     full = [entry for entry in plan.entries if _fills_memory(entry, findings)]
     open_ended = [
         entry
@@ -115,6 +121,25 @@ def _held(findings: "Findings", plan: "Plan") -> str:
         f"{_listed(e.batch_size for e in held)}: no run reached the target at "
         f"batch size {least - 1} or below; run longer there, or with other "
         "learning rates, to plan for smaller ones"
+    )
+
+
+def _cut_entries(findings: "Findings", plan: "Plan") -> list["PlanEntry"]:
+    most = findings.missed_batch_size
+    if most is None:
+        return []
+    return [e for e in plan.entries if e.batch_size >= most - e.num_replicas]
+
+
+def _cut(findings: "Findings", plan: "Plan") -> str:
+    cut = _cut_entries(findings, plan)
+    if not cut:
+        return ""
+    return (
+        f"on {_listed(e.num_replicas for e in cut)} replicas the plan ends at "
+        f"{_listed(e.batch_size for e in cut)}: no run reached the target at batch "
+        f"size {findings.missed_batch_size} or above; run longer there, or with other "
+        "learning rates, to plan for larger ones"
     )
 
 

@@ -1,6 +1,7 @@
 """The JSON document of a plan: both curves joined, for every number of replicas."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,10 @@ class Findings:
         compare: Batch sizes to compare with the recommended ones.
         min_batch_size: The least above those at which no run reached the target; None
             where there are none.
+        missed_batch_size: The least above all those that reached the target at which
+            no run did; None where there is none.
+        recommended: What to train at by number of replicas, where runs were bought for
+            it; None for the best batch sizes of the law.
     """
 
     fits: "tuple[tuple[float | None, TunedFit | TunedLoss], ...]"
@@ -112,6 +117,8 @@ class Findings:
     candidates: tuple[int, ...] | None = None
     compare: tuple[int, ...] = ()
     min_batch_size: int | None = None
+    missed_batch_size: int | None = None
+    recommended: Mapping[int, int] | None = None
 
     @property
     def tuned(self) -> "TunedFit | TunedLoss":
@@ -120,12 +127,14 @@ class Findings:
 
     @property
     def served(self) -> "BatchLimits":
-        """What can be served, whatever was run."""
+        """What can be served, less what lies at or beyond batch sizes that missed."""
         from rightbatch.training_time import BatchLimits
 
+        missed = self.missed_batch_size
+        caps = [self.max_batch_size, None if missed is None else missed - 1]
         return BatchLimits(
             min_batch_size=self.min_batch_size,
-            max_batch_size=self.max_batch_size,
+            max_batch_size=min((cap for cap in caps if cap is not None), default=None),
             max_micro_batch_size=self.max_micro_batch_size,
             max_accumulation_steps=self.max_accumulation_steps,
             candidates=self.candidates,
@@ -137,6 +146,22 @@ class Findings:
         from rightbatch.training_time import limits_of
 
         return limits_of(self.tuned.fit, self.served)
+
+    @property
+    def chosen(self) -> Mapping[int, int]:
+        """Those of the recommended batch sizes that the law of steps bears.
+
+        Past the largest batch run, a law whose S_min is not above 0 has no steps left.
+        """
+        if not self.recommended:
+            return {}
+        self._check_missed()
+        largest = self.limits.max_batch_size
+        return {
+            count: size
+            for count, size in self.recommended.items()
+            if largest is None or size <= largest
+        }
 
     def training_time(self, step_time: "StepTimeModel") -> "TrainingTimeLaw":
         """Return steps times seconds.
@@ -166,12 +191,18 @@ class Findings:
         steps = self.tuned.fit.draws(num)
         return None if steps is None else PlanDraws(steps=steps, step_time=step_time)
 
-    def plan(self, step_time: "StepTimeModel", draws: "PlanDraws | None") -> "Plan":
+    def plan(
+        self,
+        step_time: "StepTimeModel",
+        draws: "PlanDraws | None",
+        batch_sizes: Mapping[int, int] | None = None,
+    ) -> "Plan":
         """Return the best batch size for each number of replicas.
 
         Args:
             step_time: The fitted law or the measured times.
             draws: For the intervals.
+            batch_sizes: By number of replicas, in place of the best.
 
         Returns:
             The plan.
@@ -189,6 +220,7 @@ class Findings:
                 limits=self.served,
                 draws=draws,
                 lr_for=self.tuned.lr_at,
+                batch_sizes=batch_sizes,
             )
         except InputError as error:
             if "max_batch_size" not in str(error):
@@ -200,6 +232,14 @@ class Findings:
 
     def _check_missed(self) -> None:
         """Refuse limits that leave batch sizes alone at which no run got there."""
+        high = self.missed_batch_size
+        wanted = max(self.replicas[-1], *(self.candidates or (1,))[:1])
+        if high is not None and wanted >= high:
+            raise NotReachedError(
+                f"plan: no run reached the target at batch size {high}, and "
+                f"{wanted} is the smallest that may be chosen.",
+                "allow smaller ones or fewer --replicas, or train longer there",
+            )
         least = self.min_batch_size
         if least is None:
             return
@@ -234,6 +274,26 @@ def above_missed(batch_sizes: Sequence[float], reached: Sequence[bool]) -> int |
     return int(max(missed)) + 1 if missed else None
 
 
+def missed_above(batch_sizes: Sequence[float], reached: Sequence[bool]) -> int | None:
+    """Return the least batch size that never reached the target, above all that did.
+
+    Args:
+        batch_sizes: One per run.
+        reached: Whether the run reached the target.
+
+    Returns:
+        The batch size; None without one.
+
+    Example:
+        >>> missed_above([8, 64, 64, 512, 4096], [True, False, True, False, False])
+        512
+    """
+    pairs = list(zip(batch_sizes, reached, strict=True))
+    most = max((size for size, did in pairs if did), default=float("inf"))
+    missed = [size for size, _ in pairs if size > most]
+    return math.ceil(min(missed)) if missed else None
+
+
 def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
     """Return the results of a plan under their stable keys.
 
@@ -252,12 +312,15 @@ def plan_results(findings: Findings, workload: str) -> dict[str, Any]:
 
     draws = findings.draws(findings.step_time.draws(NUM_DRAWS, seed=1))
     exact = None if draws is None else replace(draws, step_time=findings.measured)
-    fitted = findings.plan(findings.step_time.law, draws)
+    law = findings.step_time.law
+    fitted = findings.plan(law, draws, findings.chosen)
     timed = findings.measured.measured_range
     measured = _cut_short(findings.plan(findings.measured, exact), timed)
     warnings = [*law_warnings(findings), *findings.step_time.warnings]
     warnings += plan_warnings(findings, fitted)
-    warnings += disagreements(fitted, measured, timed)
+    # Two plans of one law of steps, so that what they differ by is the times.
+    alone = findings.plan(law, None) if findings.chosen else fitted
+    warnings += disagreements(alone, measured, timed)
     warnings += end_warnings(measured, timed)
     compared = _compared(findings, fitted, draws)
     return {
@@ -303,8 +366,10 @@ def _compared(
 
     law = findings.training_time(findings.step_time.law)
     found: list[Comparison] = []
+    missed = findings.missed_batch_size
+    asked = [size for size in findings.compare if missed is None or size < missed]
     for entry in plan.entries:
-        sizes = [size for size in findings.compare if size >= entry.num_replicas]
+        sizes = [size for size in asked if size >= entry.num_replicas]
         if sizes:
             found += compare_batch_sizes(
                 law,
@@ -314,9 +379,9 @@ def _compared(
                 limits=findings.served,
                 draws=draws,
             )
-    if findings.compare and not found:
+    if asked and not found:
         raise InputError(
-            f"--compare: {findings.compare[-1]} does not give each of "
+            f"--compare: {asked[-1]} does not give each of "
             f"{findings.replicas[0]} replicas an example.",
             "ask for fewer --replicas",
         )

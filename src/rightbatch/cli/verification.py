@@ -39,8 +39,9 @@ def verify_plan(
     from rightbatch.training_time import best_batch_size
 
     law = findings.training_time(findings.step_time.law)
-    best = best_batch_size(law, 1, findings.limits)
-    most = findings.max_batch_size or best
+    chosen = findings.chosen.get(1)
+    best = chosen or best_batch_size(law, 1, findings.limits)
+    most = findings.served.max_batch_size or best
     sizes = sorted({max(best // 2, 1), best, min(2 * best, most)})
     checks: list[dict[str, Any]] = []
     with out.bar("verifying with fresh seeds", NUM_SEEDS * len(sizes)) as show:

@@ -6,6 +6,7 @@ follows from the runs and the step times alone, so that from a store that holds 
 same purchases come again, without training.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,8 @@ Stopped = Literal["met", "budget", "most", "missed"]
 
 # Where the seeds scatter so far that the regret stays, more than the grid would take.
 MOST_PURCHASES = 40
+# So many seeds that miss at a batch size with every rate, and no more are run there.
+MOST_MISSED_SEEDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ class BoughtRuns:
         bought: The runs that count, at the best rate of each batch size.
         stopped: ``met``: the regret is small enough and the law was tested, if it can
             be; ``budget``; ``most``: purchases; ``missed``: too few batch sizes reached
-            the target for a law.
+            the target, or seeds miss it too often to go on.
     """
 
     runs: tuple[Run, ...]
@@ -207,16 +210,13 @@ def buy(
     bills: list[Bill] = []
     while True:
         bought = _bought(runs, bills)
-        stopped = _limit(buying, bills)
-        if stopped is not None:
-            break
         lrs = buying.settings.lrs or ()
         counts = [len(lrs_in_play(runs, b, lrs)) for b in buying.buyer.candidates]
-        at_once = min(buying.at_once, buying.most_purchases - len(bills))
+        at_once = max(min(buying.at_once, buying.most_purchases - len(bills)), 1)
         purchases = buying.buyer.next_purchases(bought, at_once, counts)
-        if not purchases:
-            enough = len(set(bought.batch_sizes)) > 1
-            stopped = "met" if enough else "missed"
+        # What is met is met, whatever bound it has come to meanwhile.
+        stopped = _limit(buying, bills) if purchases else _end(buying.buyer, bought)
+        if stopped is not None:
             break
         jobs = jobs_of(purchases, runs, lrs)
         for purchase, done in zip(purchases, train(jobs), strict=True):
@@ -243,6 +243,12 @@ def _limit(buying: Buying, bills: Sequence[Bill]) -> Stopped | None:
     return None
 
 
+def _end(buyer: Buyer, bought: Bought) -> Stopped:
+    """Return what ends the buying where there is nothing left to buy."""
+    regret = _regret(buyer, bought)
+    return "met" if regret is not None and regret <= buyer.goal else "missed"
+
+
 def _bought(runs: Sequence[Run], bills: Sequence[Bill]) -> Bought:
     counted = best_runs(runs)
     reached = {run.batch_size for run in counted}
@@ -251,7 +257,19 @@ def _bought(runs: Sequence[Run], bills: Sequence[Bill]) -> Bought:
         batch_sizes=tuple(run.batch_size for run in counted),
         steps=tuple(float(run.steps() or 0) for run in counted),
         missed=tuple(sorted(missed)),
+        closed=_closed(runs),
         num_tests=sum(bill.reason == "law" for bill in bills),
+    )
+
+
+def _closed(runs: Sequence[Run]) -> tuple[int, ...]:
+    arrived: dict[tuple[int, int], bool] = {}
+    for run in runs:
+        key = (run.batch_size, run.seed)
+        arrived[key] = arrived.get(key, False) or run.steps() is not None
+    missed = Counter(size for (size, _), did in arrived.items() if not did)
+    return tuple(
+        sorted(size for size, num in missed.items() if num >= MOST_MISSED_SEEDS)
     )
 
 

@@ -30,6 +30,7 @@ from rightbatch.training_time.posterior import (
     regret_of,
     regret_table,
 )
+from rightbatch.training_time.search import served_range
 from rightbatch.training_time.uncertainty import LEVEL
 
 Reason = Literal["start", "regret", "law"]
@@ -71,6 +72,7 @@ class Bought:
         batch_sizes: One per run that reached the target.
         steps: Of each.
         missed: Batch sizes at which no run reached it.
+        closed: Those at which seeds missed so often that no more are run.
         num_tests: Runs bought to test the law.
 
     Raises:
@@ -80,6 +82,7 @@ class Bought:
     batch_sizes: tuple[int, ...] = ()
     steps: tuple[float, ...] = ()
     missed: tuple[int, ...] = ()
+    closed: tuple[int, ...] = ()
     num_tests: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +91,18 @@ class Bought:
                 "Bought: `batch_sizes` and `steps` must pair up, got "
                 f"{len(self.batch_sizes)} and {len(self.steps)}."
             )
+
+    @property
+    def missed_below(self) -> int:
+        """The largest batch size that missed below all that reached; 0 for none."""
+        least = min(self.batch_sizes, default=0)
+        return max((size for size in self.missed if size < least), default=0)
+
+    @property
+    def missed_above(self) -> int | None:
+        """The least batch size that missed above all that reached; None for none."""
+        most = max(self.batch_sizes, default=math.inf)
+        return min((size for size in self.missed if size > most), default=None)
 
     def and_run(self, purchase: Purchase, steps: float) -> "Bought":
         """Return these with one more run.
@@ -235,6 +250,8 @@ class Buyer:
         open_ = self._open(bought)
         if len(set(bought.batch_sizes)) < 2:
             return self._start(bought, open_)
+        if not open_:
+            return None
         known = self.assess(bought)
         if not known.is_met:
             return self._narrow(bought, known, open_, num_lrs)
@@ -280,6 +297,8 @@ class Buyer:
     ) -> Assessment:
         """Return the regret of the best batch known, and what law it rests on.
 
+        No batch size is best at or beyond one that missed, past all that reached.
+
         Args:
             bought: Runs at two batch sizes or more.
             batch_sizes: What is recommended for each number of replicas; those of
@@ -293,12 +312,13 @@ class Buyer:
         """
         bent_p = self._bent_p(bought)
         law: BoughtLaw = "inverse" if bent_p is None or bent_p >= BENT_P else "knee"
-        family = self._family(law)
+        family = self._family(law, bought)
         posterior = _posterior(family.shapes, bought)
         tables = family.tables
         if batch_sizes is not None:
+            served = self._served(bought)
             tables = tuple(
-                self._table(family.shapes, table.num_replicas, (size,))
+                self._table(family.shapes, table.num_replicas, served, (size,))
                 for table, size in zip(tables, batch_sizes, strict=True)
             )
         regrets = tuple(
@@ -317,11 +337,8 @@ class Buyer:
 
     def _open(self, bought: Bought) -> list[int]:
         """Return the candidates not known to miss the target."""
-        reached = bought.batch_sizes
-        low = max((b for b in bought.missed if b < min(reached, default=0)), default=0)
-        above = [b for b in bought.missed if b > max(reached, default=math.inf)]
-        high = min(above, default=math.inf)
-        out = bought.missed
+        low, high = bought.missed_below, bought.missed_above or math.inf
+        out = {*bought.missed, *bought.closed}
         return [b for b in self.candidates if low < b < high and b not in out]
 
     def _start(self, bought: Bought, open_: list[int]) -> Purchase | None:
@@ -349,7 +366,7 @@ class Buyer:
         open_: list[int],
         num_lrs: Sequence[int] | None,
     ) -> Purchase:
-        family = self._family(known.law)
+        family = self._family(known.law, bought)
         posterior = _posterior(family.shapes, bought)
         sizes = np.array(open_, dtype=float)
         counts = np.ones(len(self.candidates)) if num_lrs is None else np.array(num_lrs)
@@ -363,7 +380,7 @@ class Buyer:
 
     def _expected(self, bought: Bought, batch_size: int) -> float:
         law = self.assess(bought).law
-        posterior = _posterior(self._family(law).shapes, bought)
+        posterior = _posterior(self._family(law, bought).shapes, bought)
         return float(posterior.expected_steps([batch_size])[0])
 
     def _num_near(self, bought: Bought, phi: float) -> int:
@@ -374,36 +391,63 @@ class Buyer:
         """Return how often chance bends runs so far from the inverse law."""
         if len(set(bought.batch_sizes)) < 3:
             return None
-        straight = _posterior(self._inverse.shapes, bought)
+        straight = _posterior(self._inverse, bought)
         near = self._num_near(bought, straight.critical_batch_size)
         if max(near, bought.num_tests) < TEST_RUNS:
             return None
         least = float(straight.squares.min())
-        bent = float(_posterior(self._knee.shapes, bought).squares.min())
+        bent = float(_posterior(self._knee, bought).squares.min())
         degrees = NOISE_WORTH + len(bought.steps) - 3
         variance = (NOISE_WORTH * USUAL_NOISE**2 + bent) / degrees
         return f_test(max(least - bent, 0.0) / variance, 1, degrees)
 
-    def _family(self, law: BoughtLaw) -> _Family:
-        return self._inverse if law == "inverse" else self._knee
+    def _family(self, law: BoughtLaw, bought: Bought) -> _Family:
+        shapes = self._inverse if law == "inverse" else self._knee
+        key = (law, bought.missed_below, bought.missed_above)
+        if key not in self._families:
+            served = self._served(bought)
+            tables = [self._table(shapes, p, served, ()) for p in self.replicas]
+            self._families[key] = _Family(shapes, tuple(tables))
+        return self._families[key]
 
     @cached_property
-    def _inverse(self) -> _Family:
-        return self._tabulated(LawShapes.inverse(self.candidates[-1]))
+    def _families(self) -> dict[tuple[BoughtLaw, int, int | None], _Family]:
+        return {}
 
     @cached_property
-    def _knee(self) -> _Family:
-        return self._tabulated(LawShapes.knees(self.candidates[-1]))
+    def _inverse(self) -> LawShapes:
+        return LawShapes.inverse(self.candidates[-1])
 
-    def _tabulated(self, shapes: LawShapes) -> _Family:
-        return _Family(shapes, tuple(self._table(shapes, p, ()) for p in self.replicas))
+    @cached_property
+    def _knee(self) -> LawShapes:
+        return LawShapes.knees(self.candidates[-1])
+
+    def _served(self, bought: Bought) -> BatchLimits:
+        """Return the limits, less what lies at or beyond batch sizes that missed."""
+        low, high = bought.missed_below, bought.missed_above
+        ends = [served_range(count, self.limits) for count in self.replicas]
+        served = self.limits
+        # Where nothing would be left, whoever plans has to say so.
+        if low:
+            least = max(low + 1, served.min_batch_size or 1)
+            served = replace(
+                served, min_batch_size=min(least, *(end for _, end in ends))
+            )
+        if high is not None:
+            most = max(high - 1, *(end for end, _ in ends))
+            served = replace(
+                served, max_batch_size=min(most, served.max_batch_size or most)
+            )
+        return served
 
     def _table(
-        self, shapes: LawShapes, num_replicas: int, batch_sizes: Sequence[int]
+        self,
+        shapes: LawShapes,
+        num_replicas: int,
+        limits: BatchLimits,
+        batch_sizes: Sequence[int],
     ) -> RegretTable:
-        return regret_table(
-            shapes, self.step_time, num_replicas, self.limits, batch_sizes
-        )
+        return regret_table(shapes, self.step_time, num_replicas, limits, batch_sizes)
 
 
 def expected_gain(

@@ -1,6 +1,6 @@
 """The plan: the best batch size for each number of replicas, explained."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,6 +173,7 @@ def plan_batch_size(
     draws: PlanDraws | None = None,
     lr_for: Callable[[int], float | None] | None = None,
     fitted_range: tuple[float, float] | None = None,
+    batch_sizes: Mapping[int, int] | None = None,
 ) -> PlanEntry:
     """Return the batch size that reaches the target soonest on P replicas.
 
@@ -188,6 +189,9 @@ def plan_batch_size(
         lr_for: Learning rate of a batch size.
         fitted_range: Smallest and largest batch size at which steps were fitted; not
             needed where the steps are a fit.
+        batch_sizes: What to train at by number of replicas, where something else than
+            the least time of this one law has decided it; the best where it says
+            nothing.
 
     Returns:
         The plan for this number of replicas.
@@ -218,13 +222,15 @@ def plan_batch_size(
     bounds = (training_time.steps, limits)
     single = limits_of(*bounds, 1, known)
     bounded = limits_of(*bounds, num_replicas, known)
-    best = best_batch_size(training_time, num_replicas, bounded)
-    first = best_batch_size(training_time, 1, single)
+    fastest = best_batch_size(training_time, num_replicas, bounded)
+    given = batch_sizes or {}
+    best = given.get(num_replicas, fastest)
+    first = given.get(1) or best_batch_size(training_time, 1, single)
     steps = float(training_time.steps.steps(best))
     seconds = float(training_time.seconds_as_served(best, num_replicas, limits))
     alone = float(training_time.seconds_as_served(first, 1, limits))
     micro, passes = limits.split(best, num_replicas)
-    within = range_around(training_time, num_replicas, bounded, best, WITHIN)
+    within = range_around(training_time, num_replicas, bounded, fastest, WITHIN)
     _, high = served_range(num_replicas, bounded)
     is_bound = bounded is not limits and best > high - num_replicas
     intervals, expected = None, (steps, seconds, alone / seconds)
@@ -247,7 +253,7 @@ def plan_batch_size(
         speedup=alone / seconds,
         limited_by="dataset"
         if is_bound
-        else limited_by(training_time, num_replicas, bounded, best),
+        else limited_by(training_time, num_replicas, bounded, fastest),
         within_5_percent=within,
         intervals=intervals,
         extrapolated=known is not None and not known[0] <= best <= known[1],
@@ -264,6 +270,7 @@ def plan_batch_sizes(
     draws: PlanDraws | None = None,
     lr_for: Callable[[int], float | None] | None = None,
     fitted_range: tuple[float, float] | None = None,
+    batch_sizes: Mapping[int, int] | None = None,
 ) -> Plan:
     """Return the plan for several numbers of replicas.
 
@@ -275,6 +282,7 @@ def plan_batch_sizes(
         draws: Drawn laws, for intervals.
         lr_for: Learning rate of a batch size.
         fitted_range: Smallest and largest batch size at which steps were fitted.
+        batch_sizes: What to train at by number of replicas, in place of the best.
 
     Returns:
         One entry for each number of replicas.
@@ -294,12 +302,13 @@ def plan_batch_sizes(
             draws=draws,
             lr_for=lr_for,
             fitted_range=fitted_range,
+            batch_sizes=batch_sizes,
         )
         for num_replicas in asked
     ]
     known = fitted_range or fitted_range_of(training_time.steps)
     single = limits_of(training_time.steps, limits, 1, known)
-    alone = best_batch_size(training_time, 1, single)
+    alone = (batch_sizes or {}).get(1) or best_batch_size(training_time, 1, single)
     return Plan(entries=tuple(_with_idle(entry, entries, alone) for entry in entries))
 
 
