@@ -257,7 +257,7 @@ def summarize(
         InputError: No run was asked for the target.
     """
     names = crossings_of(runs, target)
-    if len(names) > 1:
+    if names[1:]:
         return tuple(
             one
             for name in names
