@@ -11,7 +11,9 @@ docs/results/data/digits-mlp-dense.csv; seconds per step are in digits-mlp-times
 
 The true time of a batch is the mean steps of its best learning rate times the seconds
 of a step, both interpolated between the batch sizes of the grid. In each replay the
-runs are looked up in the grid, the seeds of each batch size in an order of its own. It
+runs are looked up in the grid, the seeds of each batch size in an order of its own: the
+same ten seeds whose mean is taken as true. The recommended batch is the one that buying
+ends on, as `plan` prints it. It
 prints how often the recommended batch truly loses at most the goal, and the examples
 used as a share of the grid's. The exit status is 1 when the first is below .9, or the
 second above a tenth. With --live the runs are trained once for real, and their seconds

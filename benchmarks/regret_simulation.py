@@ -12,6 +12,9 @@ the goal was first met and at the end, the share of sweeps whose recommended bat
 loses at most the goal, the mean number of runs, and the mean of their examples as a
 share of what 11 batch sizes x 10 seeds take.
 
+The recommended batch is the one that buying ends on, as `plan` prints it. There is one
+learning rate, no run misses the target, and the noise is lognormal.
+
 The cells with a knee of exponent 2 have another law than the buyer begins with; they
 are shown, and not held to the bars. The exit status is 1 when a share kept is below .9,
 or more than a tenth of the grid's examples was used before the goal was first met.
