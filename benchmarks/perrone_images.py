@@ -191,7 +191,7 @@ class Reading:
 def inverse_error(reading: Reading) -> float:
     """Return the median error of the inverse law fitted to the same runs."""
     points = reading.fit.fit.points
-    sizes, steps = [p.batch_size for p in points], [p.steps for p in points]
+    sizes, steps = [p.batch_size for p in points], [p.mean_steps for p in points]
     fit = fit_tuned(sizes, steps, law="inverse").fit
     return fit.median_relative_error
 
@@ -293,7 +293,7 @@ def draw(found: list[Reading], path: Path) -> None:
             fit = reading.fit.fit
             grid = np.geomspace(*fit.fitted_range, 100)
             sizes, steps = zip(
-                *((p.batch_size, p.steps) for p in fit.points), strict=True
+                *((p.batch_size, p.mean_steps) for p in fit.points), strict=True
             )
             panel.loglog(grid, fit.steps(grid), color=color)
             label = f"{reading.target:g}"
