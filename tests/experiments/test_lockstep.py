@@ -15,6 +15,7 @@ from rightbatch.experiments.lockstep import Lockstep
 from rightbatch.experiments.race import Resumed
 from rightbatch.experiments.run import LiveRun, RunSettings
 from rightbatch.experiments.sweep import SweepSettings, sweep
+from rightbatch.experiments.tiers import find_stacking
 
 # In double precision a crossing is moved by rounding only where it was a coin's toss.
 DOUBLE = [
@@ -106,6 +107,29 @@ def test_an_error_of_the_workload_names_the_runs_together():
         WorkloadFailedError, match=r"batch size 8, \d runs together\) raised ZeroDiv"
     ):
         sweep(tiny_workload.make(loss=loss), settings)
+
+
+def test_runs_that_do_not_fit_together_are_made_alone_where_nobody_asked():
+    def loss(model, batch):
+        if torch.is_grad_enabled() and len(batch[0]) > 8 * 2:
+            raise MemoryError
+        return tiny_workload.cross_entropy(model, batch)
+
+    workload, crossing = double(loss=loss), Crossing(gate=3.0)
+    assert find_stacking(workload, 8).forward is not None
+    members = [(lr, seed) for lr in (0.02, 0.1) for seed in (0, 1)]
+    runners = [
+        Resumed((), (0.4,), lambda m=m: one_of(workload, *m, crossing)) for m in members
+    ]
+    lockstep = Lockstep(workload, 8)
+    for budget in (64, 400):
+        going = [(r, budget) for r in runners if r.status is None]
+        assert {id(r) for r in lockstep.advance(going)} == {id(r) for r, _ in going}
+    for member, runner in zip(members, runners, strict=True):
+        alone = one_of(workload, *member, crossing)
+        alone.advance(400)
+        assert runner.result(400).outcome() == alone.result(400).outcome()
+        assert runner.result(400).tier == "plain"
 
 
 def test_too_little_memory_for_all_together_says_what_to_ask_for():

@@ -1,7 +1,8 @@
 """Runs at one batch size trained together: one update of all at a time.
 
 Each is judged where it would be, at its own steps. Those that have ended leave the
-stack, and the others go on; the last one left trains by itself.
+stack, and the others go on; the last one left trains by itself. Where all of them do
+not fit into memory, each is started again by itself.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -30,6 +31,10 @@ class Runner(Protocol):
         """Return the run to take to `budget`; None where nothing is to be trained."""
         ...
 
+    def restart(self) -> LiveRun:
+        """Return the run started anew."""
+        ...
+
 
 AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
@@ -40,9 +45,13 @@ class Lockstep:
     Args:
         workload: What they train.
         batch_size: Examples per step.
+        required: Together or not at all, as somebody asked for it.
     """
 
-    def __init__(self, workload: Workload, batch_size: int) -> None:
+    def __init__(
+        self, workload: Workload, batch_size: int, *, required: bool = False
+    ) -> None:
+        self._required = required
         self._workload = workload
         self._batch_size = batch_size
         self._stacked: _Stacked | None = None
@@ -54,10 +63,12 @@ class Lockstep:
             going: Each with its budget, in updates.
 
         Raises:
-            RightbatchError: All of them together do not fit into memory.
+            RightbatchError: All of them together do not fit into memory, and it is
+                required.
             WorkloadFailedError: The workload's own code raised.
         """
         members: list[tuple[AnyRunner, _Member]] = []
+        left: list[tuple[AnyRunner, int]] = []
         for runner, budget in going:
             live = runner.trainee(budget)
             if live is None:
@@ -73,7 +84,18 @@ class Lockstep:
                 self._let_go()
             yield from (runner for runner, member in members if member.stop is None)
             members = going_on
-            self._train([member for _, member in members])
+            try:
+                self._train([member for _, member in members])
+            except RightbatchError as error:
+                if self._required or not isinstance(error, _TooLittleMemory):
+                    raise
+                self._stacked = self._forward = None
+                left = [(runner, member.budget) for runner, member in members]
+                members = []
+            # How far a step that failed went is not known.
+            for runner, budget in left:
+                runner.restart().advance(budget)
+                yield runner
         self._let_go()
 
     @cached_property
@@ -99,6 +121,10 @@ class Lockstep:
         if self._stacked is not None:
             self._stacked.release()
             self._stacked = None
+
+
+class _TooLittleMemory(RightbatchError):
+    """For all of them together."""
 
 
 class _Stacked:
@@ -129,7 +155,7 @@ class _Stacked:
             except (MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     told = f"{self._what}: the memory does not suffice."
-                    raise RightbatchError(told, "--tier plain") from error
+                    raise _TooLittleMemory(told, "--tier plain") from error
                 raise
 
     def release(self) -> None:

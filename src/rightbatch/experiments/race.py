@@ -184,6 +184,13 @@ class Resumed:
             self._live = self._start()
         return self._live
 
+    def restart(self) -> LiveRun:
+        """Return the run started anew."""
+        # The old one's memory is to be had first.
+        self._live = None
+        self._live = self._start()
+        return self._live
+
     def result(self, budget: int) -> Run:
         """Return the run as it stands."""
         if self._live is not None:

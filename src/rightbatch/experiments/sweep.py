@@ -443,7 +443,8 @@ def _run_chain(
         return
     advance = one_by_one
     if chain.tier == "stacked":
-        advance = Lockstep(workload, chain.batch_size).advance
+        required = settings.tier == "stacked"
+        advance = Lockstep(workload, chain.batch_size, required=required).advance
     for contender, run in race_together(
         _heats(workload, evaluation, settings, chain),
         advance,
