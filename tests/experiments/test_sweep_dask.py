@@ -378,7 +378,7 @@ def test_a_file_named_from_the_current_folder_is_found_by_workers_elsewhere(
     threads, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(FILE.parent)
-    spec, folder = f"{FILE.name}:tiny", Path("data")
+    spec, folder = f"{FILE.name}:tiny", Path("..")
     workers = DaskWorkers(threads)
     run, arguments = workers.run, []
 
@@ -390,7 +390,7 @@ def test_a_file_named_from_the_current_folder_is_found_by_workers_elsewhere(
     monkeypatch.setattr(workers, "run", run_elsewhere)
     settings = SweepSettings(batch_sizes=(128,), seeds=(0,), max_steps=200)
     assert len(sweep(spec, settings, processes=workers, data_dir=folder)) == 4
-    assert arguments[:2] == [f"{FILE}:tiny", FILE.parent / "data"]
+    assert arguments[:2] == [f"{FILE}:tiny", FILE.parent / ".."]
 
 
 def test_other_versions_on_a_worker_are_named(threads, monkeypatch):

@@ -103,7 +103,7 @@ def test_every_workload_takes_two_updates_on_a_stand_in_and_is_marked(name, stan
     workload = load_workload(name, stand_in)
     assert workload.name == f"{name} (stand-in)"
     assert workload.source.endswith("generated (stand-in)")
-    assert data_status(workload, stand_in) == "stand-in"
+    assert data_status(workload) == "stand-in"
     assert [len(workload.train), len(workload.evaluate_on)] == [160, 40]
     assert len(workload.held_out) == 40
     model = workload.model(0)
@@ -216,7 +216,7 @@ def test_an_archive_of_another_size_than_the_published_one_is_told(stand_in, tmp
 
 def test_without_data_a_workload_has_its_count_and_names_every_file(tmp_path):
     workload = cifar.resnet20_10(tmp_path)
-    assert data_status(workload, tmp_path) == "missing"
+    assert data_status(workload) == "missing"
     assert workload.source == "Perrone et al., Table 1: ResNet-20 on CIFAR10"
     with pytest.raises(InputError, match=r"cifar-10-python.tar.gz; or .*jpeg.tar.xz"):
         len(workload.train)

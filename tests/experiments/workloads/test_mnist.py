@@ -47,7 +47,7 @@ def test_the_nets_have_the_published_parameter_counts_without_any_data(
 def test_missing_files_are_named_when_the_data_is_first_used(tmp_path, monkeypatch):
     monkeypatch.delenv("RIGHTBATCH_DATA", raising=False)
     workload = mnist.lenet_small(tmp_path)
-    if data_status(workload, tmp_path) == "found":
+    if data_status(workload) == "found":
         pytest.skip("the platform's data folder holds MNIST")
     with pytest.raises(DataMissingError, match="train-images-idx3-ubyte.gz"):
         len(workload.train)
@@ -55,7 +55,7 @@ def test_missing_files_are_named_when_the_data_is_first_used(tmp_path, monkeypat
 
 def test_a_users_own_files_of_the_same_shape_work(tiny):
     workload = mnist.lenet_small(tiny)
-    assert data_status(workload, tiny) == "found"
+    assert data_status(workload) == "found"
     assert len(workload.train) == 40
     times = measure_step_times(workload, [1, 40], budget_seconds=0.1)
     assert times.batch_sizes == (1, 40)

@@ -27,8 +27,8 @@ def test_fashion_mnist_lies_in_a_folder_of_its_own(tmp_path, monkeypatch):
     for name in ("mnist", "fashion-mnist"):
         (tmp_path / name).mkdir()
     write_idx(tmp_path / "mnist")
-    assert data_status(simple_cnn.mnist(tmp_path), tmp_path) == "found"
-    assert data_status(simple_cnn.fashion(tmp_path), tmp_path) == "missing"
+    assert data_status(simple_cnn.mnist(tmp_path)) == "found"
+    assert data_status(simple_cnn.fashion(tmp_path)) == "missing"
     write_idx(tmp_path / "fashion-mnist")
     workload = simple_cnn.fashion(tmp_path)
     assert len(workload.train) == 160
