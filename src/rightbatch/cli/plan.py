@@ -274,9 +274,7 @@ def plan_workload(
         law = options.law if market is None else market.law
         fits = _fits(request, done, law)
         findings = _findings(fits, timings, step_time, served, options)
-        findings = _less_missed(findings, done)
-        if market:
-            findings = replace(findings, recommended=market.recommended)
+        findings = _as_run(findings, done, market)
         results = plan_results(findings, request.workload.name)
         bill = market.results(findings, results) if market else buyings.NOTHING_BOUGHT
         checks: list[dict[str, Any]] = []
@@ -394,19 +392,23 @@ def _fits(
     return tuple(fits)
 
 
-def _less_missed(findings: Findings, runs: "tuple[Run, ...]") -> Findings:
-    """Return findings that go no farther than the batch sizes that never arrived."""
+def _as_run(
+    findings: Findings, runs: "tuple[Run, ...]", market: buyings.Market | None
+) -> Findings:
+    """Return findings with what was bought, less what never reached the target."""
     from rightbatch.cli.planning import above_missed, missed_above
 
     target = findings.fits[-1][0]
+    recommended = market.recommended if market else None
     if target is None:
-        return findings
+        return replace(findings, recommended=recommended)
     sizes = [run.batch_size for run in runs]
     reached = [bool(run.steps(target)) for run in runs]
     return replace(
         findings,
         min_batch_size=above_missed(sizes, reached),
         missed_batch_size=missed_above(sizes, reached),
+        recommended=recommended,
     )
 
 
