@@ -7,6 +7,7 @@ import tiny_workload
 from torch.utils.data import TensorDataset
 
 from rightbatch.errors import InputError, WorkloadFailedError
+from rightbatch.experiments import tiers
 from rightbatch.experiments.identity import open_store
 from rightbatch.experiments.sweep import SweepSettings, sweep
 from rightbatch.experiments.tiers import (
@@ -88,6 +89,18 @@ def test_a_loss_that_fails_is_left_to_the_run_to_tell_of():
     assert chosen(workload).reason == "it fails"
     with pytest.raises(WorkloadFailedError, match="ZeroDivisionError"):
         chosen(workload, asked="stacked")
+
+
+def test_a_loss_that_fails_on_a_few_rows_alone_is_left_to_the_plain_tier():
+    def loss(model, batch):
+        if len(batch[0]) == tiers.PROBE_ROWS:
+            raise ZeroDivisionError
+        return tiny_workload.cross_entropy(model, batch)
+
+    choice = choose_tier(
+        tiny_workload.make(loss=loss), 16, MEMBERS, asked="auto", expected_updates=1e9
+    )
+    assert str(choice) == "plain (stacked: WorkloadFailedError)"
 
 
 def test_one_run_has_no_other_to_be_stacked_with():

@@ -169,10 +169,11 @@ def _choice(
         return _untimed(at_half)
     if 2 * WARM_UP_STEPS * len(members) * seconds > allowed:
         return TierChoice(tier="plain", reason="arithmetic outweighs overhead")
-    found = find_stacking(workload, batch_size)
-    if found.forward is None:
-        return TierChoice(tier="plain", reason=found.reason)
     try:
+        # A few rows may be too few for it.
+        found = find_stacking(workload, batch_size)
+        if found.forward is None:
+            return TierChoice(tier="plain", reason=found.reason)
         stacked = _stacked_steps(workload, batch_size, members, found.forward)
         together = _seconds_per_step(stacked, allowed / 2)
     except Exception as error:
