@@ -154,6 +154,8 @@ def runs_of(experiment: Experiment, args: argparse.Namespace) -> tuple[Run, ...]
         )
 
 
+MIN_BATCH_SIZES = 4
+
 # 2) What is read off ------------------------------------------------------------------
 
 
@@ -163,9 +165,13 @@ class Reading:
     target: float
     held_out: bool
     fit: TunedFit
+    # One of several; None where the best of each batch size was taken, or there is one.
+    lr: float | None = None
 
     @property
     def title(self) -> str:
+        if self.lr is not None:
+            return f"{self.experiment.name}, lr {self.lr:g} alone"
         return f"{self.experiment.name}, {'held-out' if self.held_out else 'training'}"
 
     def line(self) -> str:
@@ -184,8 +190,11 @@ class Reading:
     @staticmethod
     def _shown(interval: object) -> str:
         value, low, high = interval.value, interval.low, interval.high
-        ends = [f"{end:,.0f}" if math.isfinite(end) else "none" for end in (low, high)]
-        return f"{value:,.0f} ({ends[0]} to {ends[1]})"
+        ends = [
+            f"{end:,.0f}" if end is not None and math.isfinite(end) else "none"
+            for end in (low, high)
+        ]
+        return f"{'none' if value is None else f'{value:,.0f}'} ({' to '.join(ends)})"
 
 
 def inverse_error(reading: Reading) -> float:
@@ -205,14 +214,28 @@ def readings(experiment: Experiment, runs: tuple[Run, ...]) -> Iterator[Reading]
             ]
             counts = [math.nan if count is None else count for count in steps]
             sizes, lrs = [r.batch_size for r in runs], [r.lr for r in runs]
-            try:
-                fit = fit_tuned(sizes, counts, lrs)
-            except InputError as error:
-                print(f"{experiment.name} at {target:g}: {error}")
-                continue
-            yield Reading(
-                experiment=experiment, target=target, held_out=held_out, fit=fit
-            )
+            everything = list(zip(sizes, counts, lrs, strict=True))
+            for lr in (None, *(experiment.lrs if len(experiment.lrs) > 1 else ())):
+                # Rates that fail at some batch sizes are fitted to the others.
+                part = [
+                    one
+                    for one in everything
+                    if lr is None or (one[2] == lr and not math.isnan(one[1]))
+                ]
+                if len({size for size, *_ in part}) < MIN_BATCH_SIZES:
+                    continue
+                try:
+                    fit = fit_tuned(*zip(*part, strict=True))
+                except InputError as error:
+                    print(f"{experiment.name} at {target:g}, lr {lr}: {error}")
+                    continue
+                yield Reading(
+                    experiment=experiment,
+                    target=target,
+                    held_out=held_out,
+                    fit=fit,
+                    lr=lr,
+                )
 
 
 def table_of_steps(experiment: Experiment, runs: tuple[Run, ...]) -> None:
@@ -238,6 +261,14 @@ def mean_steps(runs: list[Run], target: float) -> str:
 
 def verdicts(found: list[Reading]) -> None:
     print("\nclaims")
+    for target in sorted({r.target for r in found if r.lr is not None}, reverse=True):
+        said = [
+            f"{r.lr:g}: {r.fit.fit.min_steps.value or math.nan:,.0f}"
+            for r in found
+            if r.lr is not None and r.target == target
+        ]
+        print(f"- N_inf by learning rate, to {target:g}: {', '.join(said)}")
+    found = [r for r in found if r.lr is None]
     good = [r for r in found if r.fit.fit.status == "ok"]
     near = sum(inverse_error(r) <= 0.1 for r in found)
     print(
@@ -260,7 +291,7 @@ def verdicts(found: list[Reading]) -> None:
 
 def of(found: list[Reading], name: str, field: str) -> str:
     said = [
-        f"{r.target:g} {getattr(r.fit.fit, field).value:,.0f}"
+        f"{r.target:g} {getattr(r.fit.fit, field).value or math.nan:,.0f}"
         for r in found
         if r.experiment.name == name and not r.held_out
     ]
@@ -334,7 +365,8 @@ def main() -> int:
         print(reading.line())
     verdicts(found)
     if found:
-        draw(found, args.out / "perrone-images.svg")
+        tuned = [reading for reading in found if reading.lr is None]
+        draw(tuned, args.out / "perrone-images.svg")
     print(
         f"\n{seconds / 60:.1f} minutes of runs; python {platform.python_version()}, "
         f"torch {torch.__version__}, one thread a process"
