@@ -169,7 +169,7 @@ def test_the_store_of_another_version_is_refused_with_both(store, path):
         other.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
     for identity in (IDENTITY, None):
         with pytest.raises(
-            StoreMismatchError, match=r"has schema 99, of rightbatch .* with schema 2"
+            StoreMismatchError, match=r"has schema 99, of rightbatch .* with schema 3"
         ):
             RunStore(path, identity)
 
