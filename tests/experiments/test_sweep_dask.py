@@ -267,6 +267,9 @@ def test_what_is_not_wanted_any_more_is_called_off(threads, tmp_path):
     (tmp_path / "go").unlink()
     results.close()
     assert not threads.futures
+    # The scheduler has come to all that was sent before this: what was on its way to a
+    # worker has begun.
+    assert threads.submit(int, 2).result() == 2
     begun = len(list(tmp_path.glob("job-*")))
     (tmp_path / "go").touch()
     assert threads.submit(int, 3).result() == 3
