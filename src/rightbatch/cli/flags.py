@@ -87,7 +87,11 @@ Crossing = Annotated[
     typer.Option(help="smoothed, or first: the first update at the target."),
 ]
 Processes = Annotated[
-    int | None, typer.Option(min=1, help="Processes for runs; one per core by default.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes for runs; one per core by default, one where runs are bought.",
+    ),
 ]
 Dask = Annotated[
     str | None,
