@@ -16,8 +16,8 @@ import argparse
 import math
 import platform
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib
@@ -46,14 +46,15 @@ class Experiment:
     batch_sizes: tuple[int, ...]
     targets: tuple[float, ...]
     seeds: int = 1
-    gate: float = 1.5
+    gate: float = 1.3
     held_out: bool = False
+    # Of a batch size, where not all of `lrs` are tried.
+    lrs_at: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
-    @property
-    def settings(self) -> SweepSettings:
+    def settings(self, batch_size: int) -> SweepSettings:
         return SweepSettings(
-            batch_sizes=self.batch_sizes,
-            lrs=self.lrs,
+            batch_sizes=(batch_size,),
+            lrs=self.lrs_at.get(batch_size, self.lrs),
             seeds=tuple(range(self.seeds)),
             targets=self.targets,
             crossing=Crossing(gate=self.gate),
@@ -74,11 +75,16 @@ EXPERIMENTS = {
         Experiment(
             name="small-tuned",
             workload="mnist-lenet-small",
-            lrs=(0.1, 0.2, 0.4, 0.8),
+            lrs=(0.05, 0.1, 0.2, 0.4, 0.8),
+            lrs_at={
+                8: (0.05, 0.1),
+                16: (0.05, 0.1, 0.2),
+                **dict.fromkeys((32, 64), (0.1, 0.2, 0.4)),
+                **dict.fromkeys(doubling(128, 1024), (0.2, 0.4, 0.8)),
+            },
             batch_sizes=doubling(8, 1024),
             targets=(0.3, 0.2, 0.1),
             seeds=2,
-            gate=3.0,
         ),
         Experiment(
             name="small-.01",
@@ -92,14 +98,14 @@ EXPERIMENTS = {
             name="medium-.01",
             workload="mnist-lenet-medium",
             lrs=(0.01,),
-            batch_sizes=doubling(8, 128),
+            batch_sizes=doubling(8, 512, 4),
             targets=(0.7, 0.5, 0.3),
         ),
         Experiment(
             name="medium-.05",
             workload="mnist-lenet-medium",
             lrs=(0.05,),
-            batch_sizes=doubling(8, 512),
+            batch_sizes=doubling(8, 512, 4),
             targets=(0.7, 0.5, 0.3),
             held_out=True,
         ),
@@ -107,14 +113,14 @@ EXPERIMENTS = {
             name="even-odd-.05",
             workload="mnist-even-odd",
             lrs=(0.05,),
-            batch_sizes=doubling(8, 512),
+            batch_sizes=doubling(8, 512, 4),
             targets=(0.35, 0.25, 0.15),
         ),
         Experiment(
             name="large-.01",
             workload="mnist-lenet-large",
             lrs=(0.01,),
-            batch_sizes=doubling(8, 64),
+            batch_sizes=(8, 16, 64, 128),
             targets=(0.7, 0.5, 0.3),
         ),
         Experiment(
@@ -143,15 +149,18 @@ def runs_of(experiment: Experiment, args: argparse.Namespace) -> tuple[Run, ...]
             told = f"{experiment.name} {done}/{total}: M {run.batch_size} lr {run.lr:g}"
             print(f"  {told} {run.status} {run.steps()}", file=sys.stderr, flush=True)
 
-        return sweep(
-            experiment.workload,
-            experiment.settings,
-            processes=args.processes,
-            data_dir=args.data_dir,
-            store=store,
-            resume=True,
-            on_progress=said,
-        )
+        runs: tuple[Run, ...] = ()
+        for batch_size in reversed(experiment.batch_sizes):
+            runs += sweep(
+                experiment.workload,
+                experiment.settings(batch_size),
+                processes=args.processes,
+                data_dir=args.data_dir,
+                store=store,
+                resume=True,
+                on_progress=said,
+            )
+        return runs
 
 
 MIN_BATCH_SIZES = 4

@@ -115,7 +115,32 @@ def test_a_run_that_diverged_answers_any_larger_budget():
     assert reread(run, (0.01,), 60).status == "not_reached"
 
 
+SPARSE = [*FALLING[:30:10], *FALLING[32:]]
+
+
 def test_a_gate_set_for_a_harder_target_does_not_answer_for_an_easier_one():
-    gated = run_of(FALLING, (0.1,), crossing=Crossing(gate=3.0))
-    assert reread(gated, (0.2,), 10_000) is None
+    gated = run_of(SPARSE, (0.1,), crossing=Crossing(gate=3.0))
+    assert reread(gated, (0.4,), 10_000) is None
+    assert reread(gated, (0.1,), 10_000).steps() == 100
+
+
+def test_a_gated_run_answers_for_a_target_near_which_every_point_was_checked():
+    gated = run_of(SPARSE, (0.1,), crossing=Crossing(gate=1.2))
+    free = run_of(FALLING, (0.1,))
+    steps = reread(free, (0.2,), 10_000).steps()
+    assert reread(gated, (0.2,), 10_000).steps() == steps
+
+
+def test_a_run_gated_to_its_targets_does_not_answer_for_one_between_them():
+    between = [*FALLING[:20], *FALLING[20:50:10], *FALLING[60:]]
+    gated = run_of(between, (0.5, 0.1), crossing=Crossing(gate=1.3))
+    assert reread(gated, (0.3,), 10_000) is None
+    assert reread(gated, (0.5, 0.1), 10_000).steps() == 100
+
+
+def test_first_passages_past_a_gate_answer_for_their_own_targets_alone():
+    # Between two targets a check is given up where it cannot be at the harder one.
+    crossing = Crossing(definition="first", gate=2.0)
+    gated = run_of(FALLING, (0.5, 0.1), crossing=crossing)
+    assert reread(gated, (0.3,), 10_000) is None
     assert reread(gated, (0.1,), 10_000).steps() == 100

@@ -97,11 +97,12 @@ class Crossing:
     Args:
         definition: ``"smoothed"`` or ``"first"``.
         direction: ``"min"`` when lower is better, ``"max"`` when higher is.
-        gate: Dense checks begin when the running mini-batch loss, or a value
-            checked, is within this factor of the easiest target; until then one grid
-            point in ten is checked. A heuristic: it saves most of the checks, and
-            is recorded because a gate near 1 can make a crossing late. None checks
-            from the first step. Above 1, and for losses to be made small only.
+        gate: Checks are dense from where the running mini-batch loss, or a value
+            checked, is within this factor of the easiest target left, until that is
+            crossed; elsewhere one grid point in ten is checked. A heuristic: it saves
+            most of the checks, and is recorded because a gate near 1 can make a
+            crossing late. None checks everywhere. Above 1, and for losses to be made
+            small only.
         every: Updates from check to check for ``first``; the crossing is known no
             better. 1 for ``smoothed``, whose grid is its own.
 

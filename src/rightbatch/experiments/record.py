@@ -16,6 +16,7 @@ from rightbatch.experiments.crossing import (
     grid_step,
     grid_step_up_to,
 )
+from rightbatch.experiments.gate import answers_for
 
 Status = Literal["reached", "not_reached", "diverged", "out_of_memory"]
 
@@ -213,7 +214,7 @@ def reread(run: Run, targets: Sequence[float], budget: int) -> Run | None:
     Returns:
         The run, its trace cut where it would have ended; the seconds stay those
         spent. None when it does not answer: it stopped short of the budget, or its
-        gate was set for harder targets.
+        gate was set for other targets and left out checks that these need.
 
     Example:
         >>> trace = tuple((step, 10.0 / (step + 1)) for step in range(30))
@@ -224,10 +225,9 @@ def reread(run: Run, targets: Sequence[float], budget: int) -> Run | None:
         ('reached', None)
     """
     crossing = run.crossing
-    if crossing.gate is not None and run.targets:
-        easiest = crossing.easiest((*run.targets, *targets))
-        if easiest not in run.targets:
-            return None
+    new = set(targets) - set(run.targets)
+    if run.targets and not all(answers_for(crossing, run.trace, t) for t in new):
+        return None
     hardest = crossing.hardest(targets)
     trace = tuple(point for point in run.trace if point[0] <= budget)
     status: Status = "not_reached"

@@ -21,6 +21,7 @@ from rightbatch.engine import Update, make_update
 from rightbatch.errors import InputError
 from rightbatch.experiments.crossing import Crossing, grid_step
 from rightbatch.experiments.evaluation import Evaluation, HardestFirst
+from rightbatch.experiments.gate import Gate
 from rightbatch.experiments.optimizers.ema import AveragedWeights
 from rightbatch.experiments.randomness import OwnRandomness, derived_seed
 from rightbatch.experiments.record import Run, Status, read_crossings
@@ -28,8 +29,6 @@ from rightbatch.sampler import ExampleStream
 from rightbatch.timing import is_out_of_memory
 from rightbatch.workload import Workload, failing_as
 
-# While the gate is closed one grid point in ten is checked: 22 % of the steps apart.
-SPARSE_CHECKS = 10
 # The running loss is a mean over about this share of the steps made so far.
 RUNNING_SHARE = 0.1
 RUNNING_MIN_STEPS = 20
@@ -206,8 +205,9 @@ class LiveRun:
         self._index = 0
         self._trace: list[tuple[int, float]] = []
         self._held_out_trace: list[tuple[int, float]] = []
-        self._left = list(settings.targets)
-        self._open = settings.crossing.gate is None
+        self._gate = Gate(settings.crossing, settings.targets)
+        # The held-out curve crosses elsewhere, and needs dense checks there.
+        self._held_out_gate = Gate(settings.crossing, settings.targets)
         self._running = _RunningLoss()
         self._seconds_training = 0.0
         self._seconds_checking = 0.0
@@ -341,7 +341,7 @@ class LiveRun:
         if crossing.definition == "smoothed":
             return on_grid
         # Closed, it trains to the next grid point, and on to a step it may check at.
-        wanted = self.step + 1 if self._open else on_grid
+        wanted = self.step + 1 if self._gate.is_open else on_grid
         return -(-wanted // crossing.every) * crossing.every
 
     def _train(self, stop: int) -> None:
@@ -370,21 +370,21 @@ class LiveRun:
         if self._running.diverged(self._initial_loss, self.step):
             self.status = "diverged"
             return
-        self._open = self._open or self._within_gate(self._running.value)
-        index = self._index
-        if not self._open and index // SPARSE_CHECKS == index_before // SPARSE_CHECKS:
+        gate = self._gate
+        gate.see(self._running.value)
+        gates = (gate, self._held_out_gate) if self._held_out_trace else (gate,)
+        if all(one.skips(self._index, index_before) for one in gates):
             return
-        if index == index_before and not self._passes():
+        if self._index == index_before and not self._passes():
             return
         value = self._check()
-        self._open = self._open or self._within_gate(value)
-        crossing = self.settings.crossing
-        hardest = crossing.hardest(self.settings.targets)
         if math.isnan(value):
             self.status = "diverged"
-        elif any(
-            crossing.meets(v, hardest) for _, v in crossing.completed(self._trace)
-        ):
+            return
+        gate.cross(self._trace)
+        if self._held_out_trace:
+            self._held_out_gate.cross(self._held_out_trace)
+        if gate.is_done:
             self.status = "reached"
 
     def _check(self) -> float:
@@ -407,8 +407,6 @@ class LiveRun:
         if self.settings.record_held_out:
             held_out = evaluation.held_out_value(self._model)
             self._held_out_trace.append((self.step, held_out))
-        meets = crossing.meets
-        self._left = [target for target in self._left if not meets(value, target)]
         self._seconds_checking += perf_counter() - start
         return value
 
@@ -417,16 +415,11 @@ class LiveRun:
         if self.settings.crossing.direction == "max" or self._evaluation.of_corpus:
             return True
         start = perf_counter()
-        easiest_left = max(self._left)
+        wanted = self._gate.easiest_left
         with self._averaged():
-            passes = self._hardest_first.may_be_within(self._model, easiest_left)
+            passes = self._hardest_first.may_be_within(self._model, wanted)
         self._seconds_checking += perf_counter() - start
         return passes
-
-    def _within_gate(self, value: float) -> bool:
-        crossing = self.settings.crossing
-        easiest = crossing.easiest(self.settings.targets)
-        return crossing.gate is not None and value <= crossing.gate * easiest
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
