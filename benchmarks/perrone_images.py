@@ -90,15 +90,14 @@ EXPERIMENTS = {
             name="small-.01",
             workload="mnist-lenet-small",
             lrs=(0.01,),
-            batch_sizes=doubling(8, 512),
+            batch_sizes=doubling(8, 512, 4),
             targets=(0.7, 0.5, 0.3),
-            held_out=True,
         ),
         Experiment(
             name="medium-.01",
             workload="mnist-lenet-medium",
             lrs=(0.01,),
-            batch_sizes=doubling(8, 512, 4),
+            batch_sizes=(8, 32, 128, 256),
             targets=(0.7, 0.5, 0.3),
         ),
         Experiment(

@@ -194,6 +194,14 @@ def test_a_plan_has_its_panel_and_what_it_starts_from(page):
 
 
 @pytest.mark.usefixtures("without_plotly")
+def test_a_plan_whose_runs_were_bought_tells_of_its_regret(plan_document):
+    said = "Regret: at most 3.2 % for all replicas, by 5 purchases of 20 s in all."
+    document = {**plan_document, "regret": {"sentence": said}}
+    assert said in Page(html.render_html(document)).words
+    assert said not in Page(html.render_html(plan_document)).words
+
+
+@pytest.mark.usefixtures("without_plotly")
 def test_a_result_that_is_no_plan_has_no_panel(plan_document):
     fits = plan_document["convergence"]
     made = Page(html.render_html({"schema": 1, "command": "fit", "workloads": fits}))

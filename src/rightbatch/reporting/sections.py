@@ -126,6 +126,7 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
     yield section(
         "Plan",
         [
+            *_regret(document),
             *([table(_plan_sheet(document, plan), "plan")] if plan else []),
             *([table(tables.plan_sheet(measured, again), "plan")] if timed else []),
             *([table(comparison_sheet(compared))] if compared else []),
@@ -156,6 +157,12 @@ def sections(document: Document, made: list[Chart], panel: str = "") -> Iterable
 def _plan_sheet(document: Document, plan: list[dict[str, Any]]) -> Sheet:
     # A plan from a noise scale knows no steps, and has the ends of a band instead.
     return quick_sheet(document) if field(document, "band") else tables.plan_sheet(plan)
+
+
+def _regret(document: Document) -> list[str]:
+    # What buying runs came to know of the batch sizes in the table below.
+    sentence = field(document, "regret", "sentence")
+    return [f"<p>{words(str(sentence))}</p>"] if sentence else []
 
 
 def _warnings(document: Document, fits: list[dict[str, Any]]) -> str:
