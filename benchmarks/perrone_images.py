@@ -92,6 +92,7 @@ EXPERIMENTS = {
             lrs=(0.01,),
             batch_sizes=doubling(8, 512, 4),
             targets=(0.7, 0.5, 0.3),
+            gate=1.15,
         ),
         Experiment(
             name="medium-.01",
@@ -99,6 +100,7 @@ EXPERIMENTS = {
             lrs=(0.01,),
             batch_sizes=(8, 32, 128, 256),
             targets=(0.7, 0.5, 0.3),
+            gate=1.15,
         ),
         Experiment(
             name="medium-.05",
@@ -121,6 +123,7 @@ EXPERIMENTS = {
             lrs=(0.01,),
             batch_sizes=(8, 16, 64, 128),
             targets=(0.7, 0.5, 0.3),
+            gate=1.15,
         ),
         Experiment(
             name="cifar10-lenet-.05",

@@ -2,6 +2,7 @@ import pytest
 import tiny_workload
 import torch
 from torch.nn import functional
+from torch.utils.data import TensorDataset
 
 from rightbatch.errors import WorkloadError, WorkloadFailedError
 from rightbatch.experiments.evaluation import Evaluation, HardestFirst, evaluating
@@ -22,6 +23,23 @@ def test_values_come_in_the_order_of_the_set(workload):
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, wanted.double())
     assert Evaluation(workload).mean_loss(model) == pytest.approx(float(wanted.mean()))
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((4, 1, 1), 32), ((4,), 100)])
+def test_images_are_checked_a_few_at_a_time(shape, rows):
+    inputs, labels = TINY.evaluate_on.tensors
+    images = TensorDataset(inputs.unflatten(1, shape), labels)
+    seen = []
+
+    def loss(model, batch):
+        seen.append(len(batch[0]))
+        flat = batch[0].flatten(1)
+        return functional.cross_entropy(model(flat), batch[1], reduction="none")
+
+    found = Evaluation(tiny_workload.make(evaluate_on=images, loss=loss))
+    model = TINY.model(0)
+    torch.testing.assert_close(found.values(model), Evaluation(TINY).values(model))
+    assert max(seen) == rows
 
 
 def test_the_target_metric_is_what_is_evaluated():
