@@ -19,6 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rightbatch.errors import RightbatchError
+from rightbatch.experiments.freed_memory import keep_freed_memory
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -199,6 +200,7 @@ def _serve(
     arguments: tuple[Any, ...],
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     # The parent's stdout is for its results; what a workload prints is none.
     os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()

@@ -1,0 +1,36 @@
+"""Freed memory kept by the process, in processes of our own.
+
+Training frees every buffer of an update and asks for the same again in the next. glibc
+gives large ones back to the system, which then clears each page anew: a third to a half
+of the seconds of a convolution of 512 images on one core.
+"""
+
+import ctypes
+import sys
+from contextlib import suppress
+
+# Parameters of mallopt(3), and the largest value that it takes.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_MOST = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Tell the process's allocator to keep what is freed, for the process's life.
+
+    It is for worker processes and for the command, never for a user's own process: it
+    changes how fast everything in it runs, and so what step times are measured.
+
+    Returns:
+        Whether it was told; only glibc can be.
+
+    Example:
+        >>> keep_freed_memory() in (True, False)
+        True
+    """
+    if sys.platform != "linux":
+        return False
+    with suppress(OSError, AttributeError):
+        tell = ctypes.CDLL(None).mallopt
+        told = [tell(name, _MOST) for name in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD)]
+        return all(told)
+    return False
