@@ -17,7 +17,7 @@ import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import matplotlib
@@ -35,6 +35,9 @@ from rightbatch.experiments.record import Run
 from rightbatch.experiments.sweep import SweepSettings, sweep
 from rightbatch.workload import load_workload
 
+# Two seeds do not tell means apart that are this close.
+AS_GOOD = 1.25
+
 # 1) What is run -----------------------------------------------------------------------
 
 
@@ -50,6 +53,8 @@ class Experiment:
     held_out: bool = False
     # Of a batch size, where not all of `lrs` are tried.
     lrs_at: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    # Besides, at the best learning rate of each batch size and those about as good.
+    more_seeds: int = 0
 
     def settings(self, batch_size: int) -> SweepSettings:
         return SweepSettings(
@@ -85,6 +90,7 @@ EXPERIMENTS = {
             batch_sizes=doubling(8, 1024),
             targets=(0.3, 0.2, 0.1),
             seeds=2,
+            more_seeds=2,
         ),
         Experiment(
             name="small-.01",
@@ -151,18 +157,42 @@ def runs_of(experiment: Experiment, args: argparse.Namespace) -> tuple[Run, ...]
             told = f"{experiment.name} {done}/{total}: M {run.batch_size} lr {run.lr:g}"
             print(f"  {told} {run.status} {run.steps()}", file=sys.stderr, flush=True)
 
-        runs: tuple[Run, ...] = ()
-        for batch_size in reversed(experiment.batch_sizes):
-            runs += sweep(
+        def swept(settings: SweepSettings) -> tuple[Run, ...]:
+            return sweep(
                 experiment.workload,
-                experiment.settings(batch_size),
+                settings,
                 processes=args.processes,
                 data_dir=args.data_dir,
                 store=store,
                 resume=True,
                 on_progress=said,
             )
+
+        runs: tuple[Run, ...] = ()
+        for batch_size in reversed(experiment.batch_sizes):
+            settings = experiment.settings(batch_size)
+            here = swept(settings)
+            if experiment.more_seeds:
+                here += swept(more_seeds(experiment, settings, here))
+            runs += here
         return runs
+
+
+def more_seeds(
+    experiment: Experiment, settings: SweepSettings, runs: tuple[Run, ...]
+) -> SweepSettings:
+    """Return what runs the best learning rates of one batch size with further seeds."""
+    hardest = min(experiment.targets)
+
+    def mean(lr: float) -> float:
+        steps = [run.steps(hardest) for run in runs if run.lr == lr]
+        return math.inf if None in steps else sum(s or 0 for s in steps) / len(steps)
+
+    first = experiment.seeds
+    means = {lr: mean(lr) for lr in settings.lrs or ()}
+    near = tuple(lr for lr in means if means[lr] <= AS_GOOD * min(means.values()))
+    seeds = tuple(range(first, first + experiment.more_seeds))
+    return replace(settings, lrs=near, seeds=seeds)
 
 
 MIN_BATCH_SIZES = 4
