@@ -223,7 +223,7 @@ class Reading:
         )
         law = fit.candidates[0].law
         return (
-            f"{self.title:30s}{self.target:>6g}{least:>22s}{examples:>30s}{phi:>22s}"
+            f"{self.title:30s}{self.target:>6g}{least:>24s}{examples:>28s}{phi:>22s}"
             f"{fit.median_relative_error:8.1%}{inverse_error(self):9.1%}  "
             f"{law}, {fit.status}"
         )
@@ -399,7 +399,7 @@ def main() -> int:
         seconds += sum(r.seconds_training + r.seconds_checking for r in runs)
         found += readings(EXPERIMENTS[name], runs)
     print(
-        f"\n{'':30s}{'loss':>6s}{'N_inf':>22s}{'alpha':>30s}{'alpha/N_inf':>22s}"
+        f"\n{'':30s}{'loss':>6s}{'N_inf':>24s}{'alpha':>28s}{'alpha/N_inf':>22s}"
         f"{'error':>8s}{'inverse':>9s}  law"
     )
     for reading in found:

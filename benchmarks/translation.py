@@ -20,7 +20,7 @@ from rightbatch.experiments.identity import open_store
 from rightbatch.experiments.sweep import SweepSettings, sweep
 from rightbatch.workload import load_workload
 
-TARGETS = (4.0, 6.0)
+TARGETS = (2.0, 3.0)
 LR = 1.0
 # Words per batch, and updates allowed: a large batch pays for each with seconds.
 PLAN = {400: 900, 1600: 600, 6400: 450}

@@ -59,6 +59,10 @@ def sgd(parameters, lr):
     return SGD(parameters, lr=lr)
 
 
+def decaying(parameters, lr):
+    return SGD(parameters, lr=lr, weight_decay=min(0.01, 0.1 / lr))
+
+
 def make(**changes):
     settings = {
         "name": "tiny",

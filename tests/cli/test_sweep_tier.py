@@ -19,3 +19,10 @@ def test_an_unknown_tier_is_refused_before_a_store_is_made(rightbatch, tmp_path)
     assert ended.code == 2
     assert "`tier` cannot be 'fast'" in ended.err
     assert not (tmp_path / "own.sqlite").exists()
+
+
+def test_a_tier_that_cannot_be_had_says_why_and_is_bad_input(rightbatch):
+    momentum = ("--optimizer", "momentum", "--tier", "compiled")
+    ended = rightbatch(*SWEEP, *QUICK, *momentum)
+    assert ended.code == 2
+    assert "`tier` compiled cannot be had for digits-mlp" in ended.err

@@ -1,9 +1,13 @@
 """Small models of every kind that can be stacked, their data, and optimizers."""
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.optim import SGD, Adadelta, Adam, AdamW, NAdam, RAdam, RMSprop
+
+from rightbatch.engine import find_forward, make_update
 
 LRS = (0.05, 0.05, 0.2)
 OPTIMIZERS = {
@@ -105,3 +109,34 @@ def batches_for(seed, count, size):
 
 def loss(model, batch):
     return functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+
+def plain_loop(model, optimizer, batches):
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        mean = loss(model, batch).mean()
+        mean.backward()
+        optimizer.step()
+        losses.append(mean.item())
+    return losses
+
+
+def stack_of(models, make, lrs=LRS, batch_size=4):
+    updates = [
+        make_update(model, make, loss, lr)
+        for model, lr in zip(models, lrs, strict=True)
+    ]
+    batches = [batches_for(seed, 1, batch_size)[0] for seed in range(len(models))]
+    fresh = [copy.deepcopy(model) for model in models]
+    found = find_forward(
+        [make_update(model, make, loss, 0.1) for model in fresh],
+        [as_type(batch, models[0]) for batch in batches],
+    )
+    assert found.forward is not None, found.reason
+    return updates, found.forward
+
+
+def as_type(batch, model):
+    dtype = next(model.parameters()).dtype
+    return tuple(t.to(dtype) if t.is_floating_point() else t for t in batch)

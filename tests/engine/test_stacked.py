@@ -4,11 +4,20 @@ import copy
 
 import pytest
 import torch
-from engine.example_models import LRS, MODELS, OPTIMIZERS, batches_for, loss, make_model
+from engine.example_models import (
+    LRS,
+    MODELS,
+    OPTIMIZERS,
+    as_type,
+    batches_for,
+    make_model,
+    plain_loop,
+    stack_of,
+)
 from torch import nn
 from torch.optim import SGD, Adam
 
-from rightbatch.engine import Stack, find_forward, interleaved, make_update
+from rightbatch.engine import Stack, interleaved
 from rightbatch.errors import WorkloadError
 
 STEPS = {"sgd": 200, "momentum": 200, "adam": 200}
@@ -20,37 +29,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def plain_loop(model, optimizer, batches):
-    losses = []
-    for batch in batches:
-        optimizer.zero_grad()
-        mean = loss(model, batch).mean()
-        mean.backward()
-        optimizer.step()
-        losses.append(mean.item())
-    return losses
-
-
-def stack_of(models, make, lrs=LRS, batch_size=4):
-    updates = [
-        make_update(model, make, loss, lr)
-        for model, lr in zip(models, lrs, strict=True)
-    ]
-    batches = [batches_for(seed, 1, batch_size)[0] for seed in range(len(models))]
-    fresh = [copy.deepcopy(model) for model in models]
-    found = find_forward(
-        [make_update(model, make, loss, 0.1) for model in fresh],
-        [as_type(batch, models[0]) for batch in batches],
-    )
-    assert found.forward is not None, found.reason
-    return updates, found.forward
-
-
-def as_type(batch, model):
-    dtype = next(model.parameters()).dtype
-    return tuple(t.to(dtype) if t.is_floating_point() else t for t in batch)
 
 
 def run_stacked(updates, forward, all_batches):

@@ -6,11 +6,15 @@ from dataclasses import replace
 import pytest
 import tiny_workload
 import torch
+from experiments.example_graphs import traced_only
 from torch.optim import Adam
 
-from rightbatch.errors import RightbatchError, WorkloadFailedError
+from rightbatch.engine.compiled import Compilation
+from rightbatch.errors import InputError, RightbatchError, WorkloadFailedError
+from rightbatch.experiments import graphs
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
+from rightbatch.experiments.graphs import CompiledGraphs
 from rightbatch.experiments.lockstep import Lockstep
 from rightbatch.experiments.race import Resumed
 from rightbatch.experiments.run import LiveRun, RunSettings
@@ -74,13 +78,58 @@ def test_each_run_ends_as_it_does_alone(crossing, adam):
         assert (ours.tier, theirs.tier) == ("stacked", "plain")
 
 
-def test_the_runs_of_a_stacked_sweep_are_those_of_a_plain_one():
+@pytest.mark.parametrize(
+    "crossing", [Crossing(gate=3.0), Crossing(definition="first", gate=1.2)]
+)
+def test_compiled_each_run_ends_as_it_does_alone_and_may_pause(crossing, monkeypatch):
+    calls = []
+    monkeypatch.setattr(graphs, "compile_steps", traced_only(calls=calls))
+    workload = double(optimizer=tiny_workload.decaying)
+    members = [(lr, seed) for lr in (0.02, 0.1, 1e4) for seed in (0, 1)]
+    together = [one_of(workload, lr, seed, crossing) for lr, seed in members]
+    runners = [Resumed((), (0.4,), lambda live=live: live) for live in together]
+    lockstep = Lockstep(workload, 8, graphs=CompiledGraphs(workload))
+    for going, budget in (
+        (runners, 64),
+        (runners[:3], 128),
+        (runners[3:], 128),
+        (runners[::2], 400),
+        (runners, 400),
+    ):
+        left = [(r, budget) for r in going if r.status is None]
+        assert {id(r) for r in lockstep.advance(left)} == {id(r) for r, _ in left}
+    assert calls == [6]
+    for (lr, seed), live in zip(members, together, strict=True):
+        alone = one_of(workload, lr, seed, crossing)
+        for budget in (64, 128, 400):
+            alone.advance(budget)
+        ours, theirs = live.result(400), alone.result(400)
+        assert (ours.status, ours.last_step) == (theirs.status, theirs.last_step)
+        assert [step for step, _ in ours.trace] == [step for step, _ in theirs.trace]
+        for (_, value), (_, expected) in zip(ours.trace, theirs.trace, strict=True):
+            assert value == pytest.approx(expected, rel=1e-7, nan_ok=True)
+        assert (ours.tier, theirs.tier) == ("compiled", "plain")
+
+
+def test_what_is_not_compiled_is_stacked_and_recorded_so(monkeypatch):
+    monkeypatch.setattr(graphs, "compile_steps", traced_only(gain=0.5))
+    workload, crossing = double(), Crossing(gate=3.0)
+    together = [one_of(workload, 0.1, seed, crossing) for seed in (0, 1)]
+    runners = [Resumed((), (0.4,), lambda live=live: live) for live in together]
+    lockstep = Lockstep(workload, 8, graphs=CompiledGraphs(workload))
+    list(lockstep.advance([(runner, 64) for runner in runners]))
+    assert [live.tier for live in together] == ["stacked"] * 2
+
+
+@pytest.mark.parametrize("tier", ["stacked", "compiled"])
+def test_the_runs_of_a_stacked_sweep_are_those_of_a_plain_one(tier, monkeypatch):
+    monkeypatch.setattr(graphs, "compile_steps", traced_only())
     settings = SweepSettings(batch_sizes=(8, 32), seeds=(0, 1, 2), max_steps=500)
     workload = double()
     plain = sweep(workload, replace(settings, tier="plain"))
-    stacked = sweep(workload, replace(settings, tier="stacked"))
+    stacked = sweep(workload, replace(settings, tier=tier))
     assert {run.tier for run in plain} == {"plain"}
-    assert {run.tier for run in stacked} == {"stacked"}
+    assert {run.tier for run in stacked} == {tier}
     for ours, theirs in zip(stacked, plain, strict=True):
         assert (ours.batch_size, ours.lr, ours.seed, ours.status) == (
             theirs.batch_size,
@@ -107,6 +156,16 @@ def test_an_error_of_the_workload_names_the_runs_together():
         WorkloadFailedError, match=r"batch size 8, \d runs together\) raised ZeroDiv"
     ):
         sweep(tiny_workload.make(loss=loss), settings)
+
+
+def test_a_compiled_sweep_that_cannot_be_compiled_says_so(monkeypatch):
+    def failing(stack, batches):
+        return Compilation(None, "it cannot be compiled (OSError)")
+
+    monkeypatch.setattr(graphs, "compile_steps", failing)
+    settings = SweepSettings(batch_sizes=(8,), seeds=(0,), max_steps=9, tier="compiled")
+    with pytest.raises(InputError, match=r"`tier` compiled cannot be had.*OSError"):
+        sweep(tiny_workload.tiny(), settings)
 
 
 def test_runs_that_do_not_fit_together_are_made_alone_where_nobody_asked():

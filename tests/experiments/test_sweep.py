@@ -182,6 +182,17 @@ def test_a_resumed_sweep_that_asks_for_something_else_answers_as_a_fresh_one(
     assert outcomes(resumed) == outcomes(sweep(TINY, asked))
 
 
+def test_a_resumed_sweep_takes_runs_that_were_checked_past_another_gate(path):
+    few = replace(SETTINGS, batch_sizes=(32,), targets=(0.4,))
+    with open_store(path, TINY) as store:
+        first = sweep(TINY, replace(few, crossing=Crossing(gate=1.5)), store=store)
+    with open_store(path, TINY) as store:
+        asked = replace(few, crossing=Crossing(gate=3.0))
+        again = sweep(TINY, asked, store=store, resume=True)
+        assert len(store.runs()) == len(first)
+    assert [run.steps() for run in again] == [run.steps() for run in first]
+
+
 def starving(tried):
     def loss(model, batch):
         if torch.is_grad_enabled():

@@ -52,3 +52,16 @@ def test_only_streams_of_the_same_tensors_fit():
     assert SideBySide.fits(streams())
     assert not SideBySide.fits([*streams(), ExampleStream(other, 0)])
     assert not SideBySide.fits([ExampleStream(Augmented(torch.arange(4)), 0)])
+
+
+def test_rows_that_belong_to_nobody_are_drawn_from_no_stream():
+    members, alone = streams(), streams()
+    together = SideBySide(members, 2, width=5)
+    for _ in range(12):
+        values, doubled = together.next()
+        assert len(values) == 2 * 5
+        assert torch.equal(doubled, 2 * values)
+        for member, stream in enumerate(alone):
+            assert torch.equal(values[member::5], stream.next(2)[0])
+    together.settle()
+    assert [s.examples for s in members] == [s.examples for s in alone]

@@ -52,7 +52,8 @@ Tier = Annotated[
         "--tier",
         metavar="TIER",
         help="How updates are made: plain, each run by itself; stacked, learning rates "
-        "and seeds together; auto, the faster. To rounding all are the same.",
+        "and seeds together; compiled, these with compiled steps; auto, the fastest. "
+        "To rounding all are the same.",
     ),
 ]
 RecordHeldOut = Annotated[

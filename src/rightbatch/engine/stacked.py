@@ -54,7 +54,7 @@ class Stack:
         optimizers = [update.optimizer for update in updates]
         self._optimizer: _StackedOptimizer = (
             _Addition(self._rows)
-            if all(map(_is_addition, optimizers))
+            if all(map(is_addition, optimizers))
             else _Optimizer(self._rows, optimizers)
         )
         self._weights = torch.empty(0)
@@ -86,6 +86,37 @@ class Stack:
         self._optimizer.step()
         return (losses.detach() * weights).view(-1, members).sum(0)
 
+    @property
+    def forward(self) -> Forward:
+        """Gives the losses of all members."""
+        return self._forward
+
+    @property
+    def leaves(self) -> Mapping[str, Tensor]:
+        """The members' parameters by name, shape (S, ...)."""
+        return self._leaves
+
+    def factors(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Return what an update multiplies by, where it is no more than an addition.
+
+        It takes a parameter w with gradient g to k w - lr g.
+
+        Returns:
+            The learning rates lr and the factors k = 1 - lr x weight decay, of each of
+            the leaves, shape (S, 1, ...); None where the optimizer is another.
+        """
+        return self._optimizer.factors()
+
+    @torch.no_grad()
+    def put(self, values: Sequence[Tensor]) -> None:
+        """Set the parameters to those that updates made elsewhere led to.
+
+        Args:
+            values: In the order of the leaves, shape (S, ...).
+        """
+        for leaf, value in zip(self._leaves.values(), values, strict=True):
+            leaf.copy_(value)
+
     def release(self) -> None:
         """Give the members their parameters and optimizer states back."""
         self._optimizer.release()
@@ -105,6 +136,8 @@ class Stack:
 
 class _StackedOptimizer(Protocol):
     def step(self) -> None: ...
+
+    def factors(self) -> tuple[list[Tensor], list[Tensor]] | None: ...
 
     def release(self) -> None: ...
 
@@ -164,6 +197,14 @@ class _Addition:
             for leaf, gradient, lr in zip(rows.leaves, gradients, lrs, strict=True):
                 leaf.addcmul_(gradient, lr, value=-1)
 
+    def factors(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return learning rates and what weight decay keeps, leaf by leaf."""
+        every = [(decay, lr) for _, decay, lrs in self._all for lr in lrs]
+        return [lr for _, lr in every], [
+            torch.ones_like(lr) if decay is None else decay.view(lr.shape)
+            for decay, lr in every
+        ]
+
     def release(self) -> None:
         """Nothing is remembered from step to step."""
 
@@ -210,6 +251,9 @@ class _Optimizer:
             for part, gradient in zip(parts, rows.gradients(), strict=True):
                 part.copy_(gradient)
         self._optimizer.step()
+
+    def factors(self) -> None:
+        """Return nothing: it keeps a state."""
 
     def release(self) -> None:
         for block in self._blocks:
@@ -290,7 +334,14 @@ def _point(parameters: Sequence[nn.Parameter], flat: Tensor) -> None:
         parameter.data = part
 
 
-def _is_addition(optimizer: Optimizer) -> bool:
+def is_addition(optimizer: Optimizer) -> bool:
+    """Return whether an update is no more than a scaled addition: SGD, decay or none.
+
+    Example:
+        >>> parameters = nn.Linear(1, 1).parameters()
+        >>> is_addition(SGD(parameters, lr=0.1, weight_decay=0.01))
+        True
+    """
     return type(optimizer) is SGD and all(
         isinstance(group["lr"], (int, float))
         and not (group["momentum"] or group["maximize"])

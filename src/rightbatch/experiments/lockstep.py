@@ -2,7 +2,8 @@
 
 Each is judged where it would be, at its own steps. Those that have ended leave the
 stack, and the others go on; the last one left trains by itself. Where all of them do
-not fit into memory, each is started again by itself.
+not fit into memory, each is started again by itself. With compiled graphs at hand the
+steps are theirs, as long as enough members are left.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -15,8 +16,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from rightbatch.engine import Forward, Stack
+from rightbatch.engine import CompiledStack, Forward, Stack
 from rightbatch.errors import RightbatchError
+from rightbatch.experiments.graphs import CompiledGraphs
 from rightbatch.experiments.run import LiveRun, loss_file
 from rightbatch.experiments.tiers import find_stacking
 from rightbatch.sampler import SideBySide
@@ -46,12 +48,19 @@ class Lockstep:
         workload: What they train.
         batch_size: Examples per step.
         required: Together or not at all, as somebody asked for it.
+        graphs: Compile their steps; None to leave them as they are.
     """
 
     def __init__(
-        self, workload: Workload, batch_size: int, *, required: bool = False
+        self,
+        workload: Workload,
+        batch_size: int,
+        *,
+        required: bool = False,
+        graphs: CompiledGraphs | None = None,
     ) -> None:
         self._required = required
+        self._graphs = graphs
         self._workload = workload
         self._batch_size = batch_size
         self._stacked: _Stacked | None = None
@@ -65,6 +74,7 @@ class Lockstep:
         Raises:
             RightbatchError: All of them together do not fit into memory, and it is
                 required.
+            InputError: Compiled graphs are required and cannot be had.
             WorkloadFailedError: The workload's own code raised.
         """
         members: list[tuple[AnyRunner, _Member]] = []
@@ -74,7 +84,8 @@ class Lockstep:
             if live is None:
                 yield runner
                 continue
-            live.tier = "stacked" if self._forward is not None else "plain"
+            if self._forward is not None and live.tier == "plain":
+                live.tier = "stacked"
             members.append((runner, _Member(live, budget)))
         # Neighbours of one learning rate are one parameter to the optimizer.
         members.sort(key=lambda pair: pair[1].place)
@@ -111,7 +122,9 @@ class Lockstep:
         elif members:
             if self._stacked is None:
                 lives = [member.live for member in members]
-                self._stacked = _Stacked(self._workload, lives, self._forward)
+                self._stacked = _Stacked(
+                    self._workload, lives, self._forward, self._graphs
+                )
             steps = min(member.steps_left() for member in members)
             losses, seconds = self._stacked.train(steps)
             for member, own in zip(members, losses, strict=True):
@@ -131,11 +144,25 @@ class _Stacked:
     """A stack, and the batches of its members."""
 
     def __init__(
-        self, workload: Workload, lives: Sequence[LiveRun], forward: Forward
+        self,
+        workload: Workload,
+        lives: Sequence[LiveRun],
+        forward: Forward,
+        graphs: CompiledGraphs | None,
     ) -> None:
         self._stack = Stack([live.update for live in lives], forward)
         batch_size = lives[0].settings.batch_size
-        self._streams = SideBySide([live.stream for live in lives], batch_size)
+        streams = [live.stream for live in lives]
+        self._compiled: CompiledStack | None = None
+        if graphs is not None:
+            self._compiled = graphs.compiled(self._stack, streams, batch_size)
+        if self._compiled is None:
+            self._streams = SideBySide(streams, batch_size)
+        else:
+            width = self._compiled.width
+            self._streams = SideBySide(streams, batch_size, width=width)
+            for live in lives:
+                live.tier = "compiled"
         together = f"batch size {batch_size}, {len(lives)} runs together"
         self._what = f"{workload.name} ({together})"
         self._file = loss_file(workload)
@@ -143,9 +170,13 @@ class _Stacked:
     def train(self, steps: int) -> tuple[Tensor, float]:
         """Return the losses, shape (S, steps), and the seconds they took."""
         start = perf_counter()
+        batches = (self._streams.next() for _ in range(steps))
         with self._guarded():
-            losses = [self._stack(self._streams.next()) for _ in range(steps)]
-        return torch.stack(losses, dim=1), perf_counter() - start
+            if self._compiled is not None:
+                losses = self._compiled(batches)
+            else:
+                losses = torch.stack([self._stack(b) for b in batches], dim=1)
+        return losses, perf_counter() - start
 
     @contextmanager
     def _guarded(self) -> Generator[None]:

@@ -61,8 +61,9 @@ class Run:
             seconds per step. None when no update was made.
         held_out_trace: (step, value) at the same checks on the workload's held-out
             set; empty unless asked for.
-        tier: How its updates were made: ``"plain"``, or ``"stacked"``, together with
-            other runs; the outcome is the same to rounding.
+        tier: How its updates were made: ``"plain"``; ``"stacked"``, together with
+            other runs; or ``"compiled"``, these as one compiled function. The outcome
+            is the same to rounding.
 
     Example:
         >>> crossed = TargetCrossing(target=0.5, status="reached", steps=9)

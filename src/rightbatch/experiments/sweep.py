@@ -7,159 +7,33 @@ over processes with one thread each; the outcome does not depend on how many the
 Batches larger than one that did not fit into memory are not tried.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
 
-from rightbatch._checks import one_of, positive_array, positive_integer
+from rightbatch._checks import positive_integer
 from rightbatch.errors import InputError, WorkloadError
+from rightbatch.experiments.cells import crossing_name
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
+from rightbatch.experiments.graphs import CompiledGraphs
 from rightbatch.experiments.identity import identify
 from rightbatch.experiments.lockstep import Lockstep
 from rightbatch.experiments.memory_limit import MemoryLimit, untried
-from rightbatch.experiments.optimizers.named import with_optimizer
-from rightbatch.experiments.race import (
-    MIN_CAP_FACTOR,
-    Resumed,
-    one_by_one,
-    race_together,
-)
+from rightbatch.experiments.race import Resumed, one_by_one, race_together
 from rightbatch.experiments.record import Run
-from rightbatch.experiments.run import (
-    LiveRun,
-    RunSettings,
-    default_budget,
-    default_crossing,
-)
+from rightbatch.experiments.run import LiveRun, RunSettings, default_budget
 from rightbatch.experiments.store import RunStore, StoreIdentity
-from rightbatch.experiments.tiers import (
-    ASKED,
-    TierChoice,
-    choose_tier,
-    seed_groups,
-)
+from rightbatch.experiments.sweep_settings import SweepSettings, num_examples
+from rightbatch.experiments.tiers import TIERS, TierChoice, choose_tier, seed_groups
 from rightbatch.experiments.workers import Workers, num_cores, run_in_processes
-from rightbatch.workload import Workload, load_workload
+from rightbatch.workload import Workload
 
-CAP_FACTOR = 2.5
 Progress = Callable[[int, int, Run], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepSettings:
-    """What a sweep runs.
-
-    Args:
-        batch_sizes: Examples per step; each at most the data set's size.
-        lrs: Learning rates, all tried at every batch size; the workload's when None.
-        seeds: One run each; whole numbers >= 0.
-        targets: Read off the same runs, which go on to the hardest; the workload's
-            when None.
-        crossing: Definition of reaching a target; the workload's when None.
-        max_steps: Updates allowed per run; when None 10,000, or five epochs if that
-            is more.
-        cap_factor: Updates allowed, as a multiple of those of the first learning rate
-            to arrive at the same batch size and seed; at least 2.
-        record_held_out: Record the metric on the workload's held-out set as well.
-        optimizer: In place of that of a workload given by name, as for
-            :func:`rightbatch.experiments.optimizers.named.named_optimizer`.
-        ema_decay: Of the averaged weights that such a workload is checked on; None
-            for its own.
-        tier: How updates are made: ``"plain"``, each run by itself; ``"stacked"``,
-            learning rates and seeds together; ``"auto"``, the faster of the two
-            where timing them is worth its while. All are the same to rounding. Bit
-            by bit a sweep can be repeated with ``"plain"``, however it was
-            interrupted, and with ``"stacked"`` in one go.
-
-    Raises:
-        InputError: A value is not of its kind, or a list is empty.
-
-    Example:
-        >>> SweepSettings(batch_sizes=(8, 64, 8), seeds=(0,)).batch_sizes
-        (8, 64)
-    """
-
-    batch_sizes: tuple[int, ...]
-    lrs: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
-    targets: tuple[float, ...] | None = None
-    crossing: Crossing | None = None
-    max_steps: int | None = None
-    cap_factor: float = CAP_FACTOR
-    record_held_out: bool = False
-    optimizer: str | None = None
-    ema_decay: float | None = None
-    tier: str = "auto"
-
-    def __post_init__(self) -> None:
-        positive_array("sweep", "batch_sizes", self.batch_sizes)
-        for batch_size in self.batch_sizes:
-            positive_integer("sweep", "batch_sizes", batch_size)
-        if not self.seeds:
-            raise InputError("sweep: `seeds` must not be empty.")
-        if self.max_steps is not None:
-            positive_integer("sweep", "max_steps", self.max_steps)
-        if not self.cap_factor >= MIN_CAP_FACTOR:
-            raise InputError(
-                f"sweep: `cap_factor` must be at least {MIN_CAP_FACTOR:g}, "
-                f"got {self.cap_factor}."
-            )
-        one_of("sweep", "tier", self.tier, ASKED)
-        _set(self, batch_sizes=sorted(set(self.batch_sizes)))
-        _set(self, seeds=sorted(set(self.seeds)))
-        if self.lrs is not None:
-            positive_array("sweep", "lrs", self.lrs)
-            _set(self, lrs=sorted(set(self.lrs)))
-        if self.targets is not None:
-            if not self.targets:
-                raise InputError("sweep: `targets` must not be empty.")
-            _set(self, targets=dict.fromkeys(self.targets))
-
-    def load(self, spec: str, data_dir: Path | None) -> Workload:
-        """Return the workload of a name, with the optimizer and averages asked for.
-
-        Args:
-            spec: As for :func:`rightbatch.workload.load_workload`.
-            data_dir: Likewise.
-
-        Raises:
-            InputError: The optimizer or the decay is none.
-            WorkloadError: There is no such workload.
-        """
-        workload = load_workload(spec, data_dir)
-        return with_optimizer(workload, self.optimizer, self.ema_decay)
-
-    def resolved(self, workload: Workload) -> "SweepSettings":
-        """Return the settings with the workload's own where none were given.
-
-        Raises:
-            InputError: A batch size is above the data set's size, or there is no
-                held-out set to record.
-        """
-        if self.record_held_out and workload.held_out is None:
-            raise InputError(
-                f"sweep: {workload.name} has no held-out set to record.",
-                "leave --record-held-out away",
-            )
-        largest, size = self.batch_sizes[-1], _num_examples(workload)
-        if largest > size and workload.example_count is None:
-            raise InputError(
-                f"sweep: batch size {largest} is above the {size} examples of "
-                f"{workload.name}.",
-                f"ask for at most {size}",
-            )
-        return replace(
-            self,
-            lrs=self.lrs or workload.lrs,
-            targets=self.targets or (workload.target.value,),
-            crossing=self.crossing or default_crossing(workload),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +44,7 @@ class Chain:
         batch_size: Examples per step.
         seeds: One, or those trained together.
         stored: The runs already there.
-        tier: ``"plain"`` or ``"stacked"``.
+        tier: ``"plain"``, ``"stacked"`` or ``"compiled"``.
         is_too_large: A smaller batch is known not to fit into memory.
     """
 
@@ -317,7 +191,7 @@ def _chains(
             at_half = tier if size <= 2 * before else None
             tier, before = _tier(workload, settings, size, runs, at_half), size
             groups = [(seed,) for seed in settings.seeds]
-            if tier.tier == "stacked":
+            if tier.tier != "plain":
                 groups = seed_groups(settings.seeds, len(settings.lrs or ()))
             chains += [
                 Chain(
@@ -337,8 +211,9 @@ def _stored(
     settings: SweepSettings, store: RunStore | None
 ) -> dict[int, dict[tuple[float, int], tuple[Run, ...]]]:
     stored: dict[int, dict[tuple[float, int], tuple[Run, ...]]] = {}
+    wanted = crossing_name(settings.crossing or Crossing())
     for run in store.runs() if store is not None else ():
-        if run.crossing == settings.crossing and (
+        if crossing_name(run.crossing) == wanted and (
             run.held_out_trace or not settings.record_held_out
         ):
             runs = stored.setdefault(run.batch_size, {})
@@ -359,7 +234,7 @@ def _tier(
     there = [run for key in asked for run in stored.get(key, ())]
     if there and settings.tier == "auto":
         # What was begun one way goes on that way.
-        tier = "stacked" if there[0].tier == "stacked" else "plain"
+        tier = TIERS.get(there[0].tier, "plain")
         return TierChoice(tier=tier, reason="as the runs that are there")
     most = _max_steps(workload, settings, batch_size)
     together = seed_groups(seeds, len(lrs))[0]
@@ -376,7 +251,7 @@ def _tier(
 def _max_steps(workload: Workload, settings: SweepSettings, batch_size: int) -> int:
     if settings.max_steps is not None:
         return settings.max_steps
-    return default_budget(_num_examples(workload), batch_size)
+    return default_budget(num_examples(workload), batch_size)
 
 
 def _expected_cost(chain: Chain) -> float:
@@ -396,7 +271,7 @@ def _prepare(
 ) -> Callable[[Chain], Iterator[tuple[Run, bool]]]:
     torch.set_num_threads(1)
     workload = settings.load(spec, data_dir)
-    return partial(_run_chain, workload, Evaluation(workload), settings, MemoryLimit())
+    return partial(_run_chain, _Process(workload, settings), settings)
 
 
 def _prepare_elsewhere(
@@ -408,13 +283,12 @@ def _prepare_elsewhere(
     if differences := found.differences(identity, "where the sweep began"):
         raise WorkloadError(f"workload {spec!r} is another one: {differences}.")
     with _one_thread():
-        evaluation = Evaluation(workload)
-    limit = MemoryLimit()
+        process = _Process(workload, settings)
 
     def run(chain: Chain) -> Iterator[tuple[Run, bool]]:
         # The thread that a chain is given need not be the one that made this.
         with _one_thread():
-            yield from _run_chain(workload, evaluation, settings, limit, chain)
+            yield from _run_chain(process, settings, chain)
 
     return run
 
@@ -424,29 +298,40 @@ def _in_this_process(
 ) -> Generator[tuple[Run, bool]]:
     # The order of floating-point sums, hence the answer, depends on the threads.
     with _one_thread():
-        evaluation, limit = Evaluation(workload), MemoryLimit()
+        process = _Process(workload, settings)
         for chain in chains:
-            yield from _run_chain(workload, evaluation, settings, limit, chain)
+            yield from _run_chain(process, settings, chain)
+
+
+class _Process:
+    """What the chains of one process have in common."""
+
+    def __init__(self, workload: Workload, settings: SweepSettings) -> None:
+        self.workload = workload
+        self.evaluation = Evaluation(workload)
+        self.limit = MemoryLimit()
+        self.graphs = CompiledGraphs(workload, required=settings.tier == "compiled")
 
 
 def _run_chain(
-    workload: Workload,
-    evaluation: Evaluation,
-    settings: SweepSettings,
-    limit: MemoryLimit,
-    chain: Chain,
+    process: _Process, settings: SweepSettings, chain: Chain
 ) -> Iterator[tuple[Run, bool]]:
+    workload, limit = process.workload, process.limit
     max_steps = _max_steps(workload, settings, chain.batch_size)
     if chain.is_too_large or limit.exceeded_by(chain.batch_size):
         for one in _run_settings(settings, chain):
             yield untried(one, max_steps), True
         return
     advance = one_by_one
-    if chain.tier == "stacked":
-        required = settings.tier == "stacked"
-        advance = Lockstep(workload, chain.batch_size, required=required).advance
+    if chain.tier != "plain":
+        advance = Lockstep(
+            workload,
+            chain.batch_size,
+            required=settings.tier == chain.tier,
+            graphs=process.graphs if chain.tier == "compiled" else None,
+        ).advance
     for contender, run in race_together(
-        _heats(workload, evaluation, settings, chain),
+        _heats(workload, process.evaluation, settings, chain),
         advance,
         max_steps=max_steps,
         cap_factor=settings.cap_factor,
@@ -487,13 +372,3 @@ def _one_thread() -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _num_examples(workload: Workload) -> int:
-    return len(cast(Sized, workload.train))
-
-
-def _set(settings: SweepSettings, **values: Iterable[float]) -> None:
-    # The one way to normalise a field of a frozen dataclass.
-    for name, value in values.items():
-        object.__setattr__(settings, name, tuple(value))

@@ -1,19 +1,29 @@
 """How the updates of a sweep's runs are made: the tier, and its choice by timing.
 
 ``plain``: each run by itself. ``stacked``: the learning rates and seeds of one batch
-size in lockstep (:mod:`rightbatch.experiments.lockstep`). Both give each run the same
-trajectory to float rounding, which after many steps may move a crossing, the more so
-the less stable the learning rate; what a seed stands for is the same. ``auto`` times
-both where that is worth its while and keeps the faster.
+size in lockstep (:mod:`rightbatch.experiments.lockstep`). ``compiled``: these, several
+whole steps as one compiled function (:mod:`rightbatch.engine.compiled`). All give each
+run the same trajectory to float rounding, which after many steps may move a crossing,
+the more so the less stable the learning rate; what a seed stands for is the same.
+``auto`` times the first two where that is worth its while and keeps the faster; it
+compiles where a stack's steps are mostly overhead and so many that this pays.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import process_time
 from typing import Literal, get_args
 
 from rightbatch._checks import one_of
-from rightbatch.engine import Forward, Found, Stack, Update, find_forward, make_update
+from rightbatch.engine import (
+    Forward,
+    Found,
+    Stack,
+    Update,
+    find_forward,
+    make_update,
+    objection_to_compiling,
+)
 from rightbatch.errors import InputError
 from rightbatch.experiments.randomness import derived_seed
 from rightbatch.experiments.run import loss_file
@@ -21,8 +31,9 @@ from rightbatch.sampler import ExampleStream, SideBySide
 from rightbatch.sampler.image_layout import layout_for
 from rightbatch.workload import Workload, failing_as
 
-Tier = Literal["plain", "stacked"]
-Asked = Literal["auto", "plain", "stacked"]
+Tier = Literal["plain", "stacked", "compiled"]
+Asked = Literal["auto", "plain", "stacked", "compiled"]
+TIERS: dict[str, Tier] = {name: name for name in get_args(Tier)}
 ASKED: tuple[str, ...] = get_args(Asked)
 
 # More members add little and need cache; fewer leave more units to spread.
@@ -40,6 +51,15 @@ FEW_STEPS = 10
 MIN_GAIN = 1.1
 # Untimed, half the gain at half the batch size is expected, and believed down to this.
 MIN_EXPECTED_GAIN = 2.0
+# A compile of a small MLP takes 17 s of CPU at a batch of 1 and 30 at 8, once in each
+# process, and its steps a seventh and a third of the time: in two minutes of stacked
+# steps that is back three times over.
+MIN_SECONDS_TO_COMPILE = 120.0
+# Compiled, overhead goes and arithmetic stays. The gain of a stack over one run at a
+# time is a large share of its members where its step is mostly overhead still: of 18 it
+# is 8 on a small MLP at a batch of 1, 6 at 8, and 3.4 on a LeNet at 1, whose compile
+# takes 49 s and makes it 1.5 times as fast.
+MIN_OVERHEAD = 0.3
 # Two members show whether each gets its own gradients, and a few rows whether each
 # row counts.
 PROBE_MEMBERS = 2
@@ -51,7 +71,7 @@ class TierChoice:
     """How the runs of one batch size are made, and why.
 
     Args:
-        tier: ``"plain"`` or ``"stacked"``.
+        tier: ``"plain"``, ``"stacked"`` or ``"compiled"``.
         reason: In a few words.
         gain: Updates per second of ``"stacked"`` over those of ``"plain"``, both
             summed over the members; None where it is not known.
@@ -114,15 +134,15 @@ def choose_tier(
         workload: What they train.
         batch_size: Examples per step.
         members: Learning rate and seed of those that would be together.
-        asked: ``"plain"``, ``"stacked"``, or ``"auto"`` to time both where 5 % of the
+        asked: A tier, or ``"auto"`` to time plain and stacked where 5 % of the
             expected seconds suffice for that.
         expected_updates: Of all the runs at this batch size; a guess will do.
         at_half: The choice at half this batch size, or more.
 
     Raises:
-        InputError: There is no tier of that name, or ``"stacked"`` was asked for and
-            cannot be had; it says why.
-        WorkloadFailedError: ``"stacked"`` was asked for and the workload's own code
+        InputError: There is no tier of that name, or ``"stacked"`` or ``"compiled"``
+            was asked for and cannot be had; it says why.
+        WorkloadFailedError: One of them was asked for and the workload's own code
             raised.
 
     Example:
@@ -133,22 +153,30 @@ def choose_tier(
         plain (too short to be timed)
     """
     one_of("sweep", "tier", asked, ASKED)
-    if asked == "plain":
-        return TierChoice(tier="plain", reason="as asked")
-    if asked == "stacked":
-        found = find_stacking(workload, batch_size)
-        if found.forward is None:
-            raise InputError(
-                f"sweep: `tier` stacked cannot be had for {workload.name}: "
-                f"{found.reason}.",
-                "ask for auto or plain",
-            )
-        return TierChoice(tier="stacked", reason="as asked")
+    if asked != "auto":
+        return _as_asked(workload, batch_size, TIERS[asked])
     if len(members) < 2:
         return TierChoice(tier="plain", reason="one run")
     if expected_updates < MIN_UPDATES:
         return _untimed(at_half)
     return _choice(workload, batch_size, members, expected_updates, at_half)
+
+
+def _as_asked(workload: Workload, batch_size: int, tier: Tier) -> TierChoice:
+    reason = "" if tier == "plain" else find_stacking(workload, batch_size).reason
+    if tier == "compiled" and not reason:
+        reason = _objection_to_compiling(workload)
+    if reason:
+        others = "auto or plain" if tier == "stacked" else "auto, stacked or plain"
+        raise InputError(
+            f"sweep: `tier` {tier} cannot be had for {workload.name}: {reason}.",
+            f"ask for {others}",
+        )
+    return TierChoice(tier=tier, reason="as asked")
+
+
+def _objection_to_compiling(workload: Workload) -> str:
+    return objection_to_compiling([_update(workload, 0, workload.lrs[0])])
 
 
 def _choice(
@@ -180,7 +208,21 @@ def _choice(
         # All of them may not fit into memory where each does.
         return TierChoice(tier="plain", reason=f"stacked: {type(error).__name__}")
     alone = _seconds_per_step(plain, allowed / 2)
-    return _faster(len(members) * alone / together, "timed")
+    choice = _faster(len(members) * alone / together, "timed")
+    seconds = expected_updates / len(members) * together
+    return _compiled_if_worth_it(workload, choice, len(members), seconds)
+
+
+def _compiled_if_worth_it(
+    workload: Workload, choice: TierChoice, members: int, seconds: float
+) -> TierChoice:
+    gain = choice.gain or 0.0
+    if seconds < MIN_SECONDS_TO_COMPILE or gain < max(MIN_GAIN, MIN_OVERHEAD * members):
+        return choice
+    if _objection_to_compiling(workload):
+        return choice
+    reason = f"{choice.reason}; compiling pays in {seconds:.0f} s of it"
+    return replace(choice, tier="compiled", reason=reason)
 
 
 def seed_groups(seeds: Sequence[int], num_lrs: int) -> list[tuple[int, ...]]:

@@ -18,6 +18,8 @@ class SideBySide:
     Args:
         streams: Of one and the same data set, which :meth:`fits` tells.
         batch_size: Examples of each stream in a batch.
+        width: As if there were so many streams: after those of the real ones come
+            rows that belong to nobody. As many as there are when None.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -31,8 +33,15 @@ class SideBySide:
         True
     """
 
-    def __init__(self, streams: Sequence[ExampleStream], batch_size: int) -> None:
+    def __init__(
+        self,
+        streams: Sequence[ExampleStream],
+        batch_size: int,
+        *,
+        width: int | None = None,
+    ) -> None:
         self._streams = tuple(streams)
+        self._width = len(streams) if width is None else width
         self._batch_size = batch_size
         tensors = streams[0].tensors
         assert tensors is not None
@@ -42,7 +51,7 @@ class SideBySide:
         self._taken = 0
         length = len(tensors[0])
         row_bytes = sum(tensor.nbytes for tensor in tensors) / length
-        step_bytes = row_bytes * batch_size * len(streams)
+        step_bytes = row_bytes * batch_size * self._width
         steps = min(length // batch_size, int(CHUNK_BYTES / max(step_bytes, 1)))
         self._steps = max(1, steps)
 
@@ -56,7 +65,7 @@ class SideBySide:
         return len(places) == 1 and None not in places
 
     def next(self) -> tuple[Tensor, ...]:
-        """Return the next batch of all streams, S batch_size rows."""
+        """Return the next batch of all streams, `width` times `batch_size` rows."""
         for batch in self._views:
             self._taken += self._batch_size
             return batch
@@ -71,12 +80,12 @@ class SideBySide:
         self._gathered = self._taken = 0
 
     def _gather(self) -> None:
-        members, count = len(self._streams), self._steps * self._batch_size
-        rows = torch.stack(
-            [stream.rows(count, ahead=self._gathered) for stream in self._streams],
-            dim=1,
-        ).flatten()
+        count = self._steps * self._batch_size
+        columns = [stream.rows(count, ahead=self._gathered) for stream in self._streams]
+        # The first stream's again: nothing is drawn for rows that nobody has.
+        columns += columns[:1] * (self._width - len(columns))
+        rows = torch.stack(columns, dim=1).flatten()
         self._gathered += count
         chunk = [t.index_select(0, rows.to(t.device)) for t in self._tensors]
-        size = self._batch_size * members
+        size = self._batch_size * self._width
         self._views = zip(*(part.split(size) for part in chunk), strict=True)
