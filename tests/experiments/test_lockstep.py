@@ -12,6 +12,7 @@ from torch.optim import Adam
 from rightbatch.engine.compiled import Compilation
 from rightbatch.errors import InputError, RightbatchError, WorkloadFailedError
 from rightbatch.experiments import graphs
+from rightbatch.experiments import lockstep as lockstep_module
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
 from rightbatch.experiments.graphs import CompiledGraphs
@@ -189,6 +190,29 @@ def test_runs_that_do_not_fit_together_are_made_alone_where_nobody_asked():
         alone.advance(400)
         assert runner.result(400).outcome() == alone.result(400).outcome()
         assert runner.result(400).tier == "plain"
+
+
+@pytest.mark.parametrize("tier", ["auto", "stacked"])
+def test_a_stack_that_does_not_fit_while_it_is_built_is_not_made(monkeypatch, tier):
+    def full(updates, forward):
+        raise MemoryError
+
+    monkeypatch.setattr(lockstep_module, "Stack", full)
+    workload, members = double(), [(lr, 0) for lr in (0.02, 0.1)]
+    runners = [
+        Resumed((), (0.4,), lambda m=m: one_of(workload, *m, Crossing()))
+        for m in members
+    ]
+    going = [(runner, 400) for runner in runners]
+    if tier == "stacked":
+        with pytest.raises(RightbatchError, match="the memory does not suffice"):
+            list(Lockstep(workload, 8, required=True).advance(going))
+        return
+    assert len(list(Lockstep(workload, 8).advance(going))) == 2
+    for member, runner in zip(members, runners, strict=True):
+        alone = one_of(workload, *member, Crossing())
+        alone.advance(400)
+        assert runner.result(400).outcome() == alone.result(400).outcome()
 
 
 def test_too_little_memory_for_all_together_says_what_to_ask_for():

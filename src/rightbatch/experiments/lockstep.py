@@ -150,8 +150,21 @@ class _Stacked:
         forward: Forward,
         graphs: CompiledGraphs | None,
     ) -> None:
-        self._stack = Stack([live.update for live in lives], forward)
         batch_size = lives[0].settings.batch_size
+        together = f"batch size {batch_size}, {len(lives)} runs together"
+        self._what = f"{workload.name} ({together})"
+        self._file = loss_file(workload)
+        with self._guarded():
+            self._build(lives, forward, graphs, batch_size)
+
+    def _build(
+        self,
+        lives: Sequence[LiveRun],
+        forward: Forward,
+        graphs: CompiledGraphs | None,
+        batch_size: int,
+    ) -> None:
+        self._stack = Stack([live.update for live in lives], forward)
         streams = [live.stream for live in lives]
         self._compiled: CompiledStack | None = None
         if graphs is not None:
@@ -163,9 +176,6 @@ class _Stacked:
             self._streams = SideBySide(streams, batch_size, width=width)
             for live in lives:
                 live.tier = "compiled"
-        together = f"batch size {batch_size}, {len(lives)} runs together"
-        self._what = f"{workload.name} ({together})"
-        self._file = loss_file(workload)
 
     def train(self, steps: int) -> tuple[Tensor, float]:
         """Return the losses, shape (S, steps), and the seconds they took."""
