@@ -193,10 +193,7 @@ class Market:
             InterruptedRunError: Ctrl-C; says how to go on.
         """
         from rightbatch.experiments.adaptive import Buying, buy_runs
-        from rightbatch.experiments.freed_memory import keep_freed_memory
 
-        # The steps of the plan have been timed by now.
-        keep_freed_memory()
         request, goal = self._request, self._goal
         buying = Buying(
             settings=request.settings,

@@ -294,10 +294,8 @@ def run_sweep(
         RightbatchError: As :func:`rightbatch.experiments.sweep.sweep`; interrupted
             runs say how to go on.
     """
-    from rightbatch.experiments.freed_memory import keep_freed_memory
     from rightbatch.experiments.sweep import sweep
 
-    keep_freed_memory()
     settings = request.settings
     grid = (settings.batch_sizes, settings.lrs or (), settings.seeds)
     total = len(grid[0]) * len(grid[1]) * len(grid[2])

@@ -1,4 +1,4 @@
-"""Freed memory kept by the process, in processes of our own.
+"""Freed memory kept by the process, in worker processes.
 
 Training frees every buffer of an update and asks for the same again in the next. glibc
 gives large ones back to the system, which then clears each page anew: a third to a half
@@ -17,8 +17,8 @@ _MOST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Tell the process's allocator to keep what is freed, for the process's life.
 
-    It is for worker processes and for the command, never for a user's own process: it
-    changes how fast everything in it runs, and so what step times are measured.
+    It is for worker processes alone: where step times are measured, or held against a
+    plan, a step must be as fast as in a user's own loop.
 
     Returns:
         Whether it was told; only glibc can be.
