@@ -55,3 +55,29 @@ def test_a_c_library_without_the_call_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(freed_memory.ctypes, "CDLL", Library)
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("most", "told", "wanted"),
+    [
+        (2**31 - 1, True, [(-3, 2**31 - 1), (-1, 2**31 - 1)]),
+        (2**25, True, [(-3, 2**31 - 1), (-3, 2**25), (-1, 2**31 - 1)]),
+        (0, False, [(-3, 2**31 - 1), (-3, 2**25)]),
+    ],
+)
+def test_the_trim_threshold_is_set_only_with_the_other(monkeypatch, most, told, wanted):
+    # Older releases take 32 MiB at most for the size from which memory is mapped.
+    calls = []
+
+    class Library:
+        def __init__(self, name):
+            pass
+
+        def mallopt(self, name, value):
+            calls.append((name, value))
+            return int(name == -1 or value <= most)
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", Library)
+    assert keep_freed_memory() == told
+    assert calls == wanted

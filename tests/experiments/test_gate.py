@@ -102,7 +102,7 @@ def test_a_trace_that_answers_for_another_target_has_its_crossing(
     full = tuple(falling(power))
     crossing = Crossing(gate=factor)
     kept, _ = checked(full, crossing, (0.2,))
-    if answers_for(crossing, kept, target):
+    if answers_for(crossing, kept, target, (0.2,)):
         last = kept[-1][0]
         within = [point for point in full if point[0] <= last]
         assert crossing.steps(kept, target) == crossing.steps(within, target)
@@ -115,10 +115,20 @@ def test_a_trace_that_answers_for_another_target_has_its_crossing(
         (Crossing(gate=1.3), 0.7, False),
         (Crossing(gate=1.3), 0.19, True),
         (Crossing(gate=1.3), 0.001, True),
-        (Crossing(definition="first", gate=1.3), 0.19, False),
-        (Crossing(definition="first"), 0.7, True),
+        # Checks above the run's own target were given up, harder ones are below it.
+        (Crossing(definition="first", gate=1.3), 0.19, True),
+        (Crossing(definition="first", gate=1.3), 0.7, False),
+        (Crossing(definition="first"), 0.7, False),
+        (Crossing(definition="first", direction="max"), 0.1, True),
+        (Crossing(definition="first", direction="max"), 0.7, True),
     ],
 )
-def test_which_targets_a_gated_trace_answers_for(crossing, target, answers):
+def test_which_targets_a_trace_answers_for(crossing, target, answers):
     kept, _ = checked(falling(0.8), Crossing(gate=1.3), (0.2,))
-    assert answers_for(crossing, kept, target) == answers
+    assert answers_for(crossing, kept, target, (0.2,)) == answers
+
+
+def test_before_a_target_that_is_not_positive_it_stays_open():
+    gate = Gate(Crossing(definition="first", gate=2.0), (0.5, -0.5))
+    gate.cross([(7, 0.4)])
+    assert (gate.is_open, gate.easiest_left) == (True, -0.5)

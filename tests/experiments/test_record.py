@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from rightbatch.errors import InputError
@@ -136,6 +138,29 @@ def test_a_run_gated_to_its_targets_does_not_answer_for_one_between_them():
     gated = run_of(between, (0.5, 0.1), crossing=Crossing(gate=1.3))
     assert reread(gated, (0.3,), 10_000) is None
     assert reread(gated, (0.5, 0.1), 10_000).steps() == 100
+
+
+def test_a_run_whose_held_out_curve_was_not_checked_densely_does_not_answer():
+    dense = run_of(FALLING, (0.1,), crossing=Crossing(gate=1.2))
+    held_out = tuple((step, 1.7 * value) for step, value in SPARSE)
+    recorded = replace(dense, trace=tuple(SPARSE), held_out_trace=held_out)
+    # The loss was near .3 where all was checked, the held-out loss before that.
+    alone = replace(recorded, held_out_trace=())
+    assert reread(alone, (0.25,), 10_000) is not None
+    assert reread(recorded, (0.25,), 10_000) is not None
+    assert reread(recorded, (0.45,), 10_000) is None
+    late = tuple((step, 1.7 * v) for step, v in FALLING if not 40 < step < 60)
+    gapped = replace(dense, held_out_trace=late)
+    assert reread(replace(gapped, held_out_trace=()), (0.3,), 10_000) is not None
+    assert reread(gapped, (0.3,), 10_000) is None
+
+
+def test_a_first_passage_that_was_not_reached_answers_for_a_harder_target():
+    crossing = Crossing(definition="first", gate=2.0)
+    missed = run_of(FALLING, (0.01,), status="not_reached", crossing=crossing)
+    harder = reread(missed, (0.005,), missed.budget)
+    assert (harder.status, harder.steps()) == ("not_reached", None)
+    assert reread(missed, (0.05,), missed.budget) is None
 
 
 def test_first_passages_past_a_gate_answer_for_their_own_targets_alone():

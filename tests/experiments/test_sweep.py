@@ -193,6 +193,25 @@ def test_a_resumed_sweep_takes_runs_that_were_checked_past_another_gate(path):
     assert [run.steps() for run in again] == [run.steps() for run in first]
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (Crossing(gate=1.5), Crossing()),
+        (Crossing(), Crossing(direction="max")),
+        (Crossing(), Crossing(definition="first")),
+    ],
+)
+def test_a_resumed_sweep_takes_no_runs_of_another_quantity(path, stored, asked):
+    few = replace(SETTINGS, batch_sizes=(32,), lrs=(0.5,), seeds=(0,), max_steps=60)
+    with open_store(path, TINY) as store:
+        sweep(TINY, replace(few, crossing=stored), store=store)
+    target = (0.4,) if asked.direction == "min" else (3.0,)
+    with open_store(path, TINY) as store:
+        again = replace(few, crossing=asked, targets=target)
+        sweep(TINY, again, store=store, resume=True)
+        assert len(store.runs()) == 2
+
+
 def starving(tried):
     def loss(model, batch):
         if torch.is_grad_enabled():

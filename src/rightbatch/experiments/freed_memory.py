@@ -9,9 +9,10 @@ import ctypes
 import sys
 from contextlib import suppress
 
-# Parameters of mallopt(3), and the largest value that it takes.
+# Parameters of mallopt(3), and the largest values that it takes: any, and in older
+# releases of glibc 32 MiB for the second.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MOST = 2**31 - 1
+_MOST, _MOST_ONCE = 2**31 - 1, 2**25
 
 
 def keep_freed_memory() -> bool:
@@ -31,6 +32,7 @@ def keep_freed_memory() -> bool:
         return False
     with suppress(OSError, AttributeError):
         tell = ctypes.CDLL(None).mallopt
-        told = [tell(name, _MOST) for name in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD)]
-        return all(told)
+        # A trim threshold alone would end glibc's own adapting: worse than nothing.
+        if tell(_M_MMAP_THRESHOLD, _MOST) or tell(_M_MMAP_THRESHOLD, _MOST_ONCE):
+            return bool(tell(_M_TRIM_THRESHOLD, _MOST))
     return False

@@ -5,6 +5,7 @@ target is crossed, and nowhere else: a gate opens when the loss comes near the e
 target left, and closes once that is crossed.
 """
 
+import math
 from collections.abc import Sequence
 
 from rightbatch.experiments.crossing import Crossing, grid_index
@@ -51,7 +52,9 @@ class Gate:
         """Open where a loss, of mini-batches or a check, is near the next target."""
         factor = self._crossing.gate
         if factor is not None and self._left:
-            self.is_open = self.is_open or value <= factor * self.easiest_left
+            # A factor says nothing of a target that is not positive.
+            bound = factor * self.easiest_left if self.easiest_left > 0 else math.inf
+            self.is_open = self.is_open or value <= bound
 
     def cross(self, trace: Sequence[tuple[int, float]]) -> None:
         """See the last check, and drop the targets that it shows to be crossed.
@@ -82,32 +85,38 @@ class Gate:
 
 
 def answers_for(
-    crossing: Crossing, trace: Sequence[tuple[int, float]], target: float
+    crossing: Crossing,
+    trace: Sequence[tuple[int, float]],
+    target: float,
+    own: Sequence[float],
 ) -> bool:
-    """Return whether a run's checks tell where it crossed a target it was not gated to.
+    """Return whether a run's checks tell where it crossed a target it was not made for.
 
     Args:
         crossing: The run's.
         trace: Its checks.
-        target: Not one of those that it was run to.
+        target: Not one of its own.
+        own: The targets that it was made for; at least one.
 
     Returns:
-        Without a gate always. With one, for ``smoothed``, where no grid point is left
-        out from the first check that is within the gate of it, and above it, to its
-        crossing; not for ``first``, whose checks are given up where they are above
-        another target.
+        For ``smoothed`` without a gate always; with one where no grid point is left out
+        from the first check that is within the gate of it, and above it, to its
+        crossing. For ``first``, whose checks are given up where they are above its own
+        targets, where it is harder than all of these.
 
     Example:
         >>> dense = tuple((step, 10.0 / (step + 1)) for step in range(30))
-        >>> answers_for(Crossing(gate=2.0), dense, 0.5)
+        >>> answers_for(Crossing(gate=2.0), dense, 0.5, [0.4])
         True
-        >>> answers_for(Crossing(gate=2.0), (*dense[:12], *dense[20:]), 0.5)
+        >>> answers_for(Crossing(gate=2.0), (*dense[:12], *dense[20:]), 0.5, [0.4])
         False
     """
+    if crossing.definition == "first":
+        if crossing.meets(target, crossing.hardest(own)):
+            return True
+        return crossing.gate is None and crossing.direction == "max"
     if crossing.gate is None:
         return True
-    if crossing.definition == "first":
-        return False
     bound = crossing.gate * target
     near = next((i for i, (_, v) in enumerate(trace) if v <= bound), len(trace))
     for i in range(max(near, 1), len(trace)):

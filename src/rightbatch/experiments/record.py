@@ -226,8 +226,11 @@ def reread(run: Run, targets: Sequence[float], budget: int) -> Run | None:
         ('reached', None)
     """
     crossing = run.crossing
-    new = set(targets) - set(run.targets)
-    if run.targets and not all(answers_for(crossing, run.trace, t) for t in new):
+    own, new = run.targets, set(targets) - set(run.targets)
+    traces = (run.trace, *([run.held_out_trace] if run.held_out_trace else []))
+    if own and not all(
+        answers_for(crossing, trace, one, own) for trace in traces for one in new
+    ):
         return None
     hardest = crossing.hardest(targets)
     trace = tuple(point for point in run.trace if point[0] <= budget)

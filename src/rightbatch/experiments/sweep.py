@@ -9,7 +9,7 @@ Batches larger than one that did not fit into memory are not tried.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,6 @@ import torch
 
 from rightbatch._checks import positive_integer
 from rightbatch.errors import InputError, WorkloadError
-from rightbatch.experiments.cells import crossing_name
 from rightbatch.experiments.crossing import Crossing
 from rightbatch.experiments.evaluation import Evaluation
 from rightbatch.experiments.graphs import CompiledGraphs
@@ -207,13 +206,19 @@ def _chains(
     return sorted(chains, key=_expected_cost, reverse=True)
 
 
+def _is_as_wanted(crossing: Crossing, wanted: Crossing) -> bool:
+    """Return whether steps are one quantity; a gate does where one is asked for."""
+    without = wanted.gate is None and crossing.gate is not None
+    return not without and replace(crossing, gate=None) == replace(wanted, gate=None)
+
+
 def _stored(
     settings: SweepSettings, store: RunStore | None
 ) -> dict[int, dict[tuple[float, int], tuple[Run, ...]]]:
     stored: dict[int, dict[tuple[float, int], tuple[Run, ...]]] = {}
-    wanted = crossing_name(settings.crossing or Crossing())
+    wanted = settings.crossing or Crossing()
     for run in store.runs() if store is not None else ():
-        if crossing_name(run.crossing) == wanted and (
+        if _is_as_wanted(run.crossing, wanted) and (
             run.held_out_trace or not settings.record_held_out
         ):
             runs = stored.setdefault(run.batch_size, {})
