@@ -190,3 +190,14 @@ def test_the_options_of_several_groups_hold_for_each():
         )
 
     assert_each_is_plain("mlp", make, torch.float64, 30, 1e-9)
+
+
+def test_a_stack_agrees_with_members_that_are_what_each_is_by_itself():
+    models = [make_model("mlp", seed) for seed in range(len(LRS))]
+    updates, forward = stack_of(models, OPTIMIZERS["sgd"])
+    batch = interleaved([batches_for(seed, 1, 4)[0] for seed in range(len(LRS))])
+    stack = Stack(updates, forward)
+    assert stack.agrees(batch)
+    # As if a member's own code took another way.
+    updates[1].loss = lambda model, rows: 2 * updates[0].loss(model, rows)
+    assert not stack.agrees(batch)

@@ -41,9 +41,9 @@ def double(**changes):
     return tiny_workload.make(**(settings | changes))
 
 
-def one_of(workload, lr, seed, crossing):
+def one_of(workload, lr, seed, crossing, size=8):
     settings = RunSettings(
-        batch_size=8, lr=lr, seed=seed, targets=(0.4,), crossing=crossing
+        batch_size=size, lr=lr, seed=seed, targets=(0.4,), crossing=crossing
     )
     return LiveRun(workload, settings, Evaluation(workload))
 
@@ -190,6 +190,32 @@ def test_runs_that_do_not_fit_together_are_made_alone_where_nobody_asked():
         alone.advance(400)
         assert runner.result(400).outcome() == alone.result(400).outcome()
         assert runner.result(400).tier == "plain"
+
+
+def test_a_model_that_asks_how_many_rows_there_are_is_trained_by_itself():
+    def loss(model, batch):
+        # No probe has as many rows as two members of sixteen.
+        scale = 0.5 if 20 < len(batch[0]) <= 40 else 1.0
+        return scale * tiny_workload.cross_entropy(model, batch)
+
+    workload, members = double(loss=loss), [(lr, 0) for lr in (0.02, 0.1)]
+
+    def runners():
+        return [
+            Resumed((), (0.3,), lambda m=m: one_of(workload, *m, Crossing(), size=16))
+            for m in members
+        ]
+
+    assert find_stacking(workload, 16).forward is not None
+    asked = Lockstep(workload, 16, required=True)
+    with pytest.raises(RightbatchError, match=r"other losses than one by one.*plain"):
+        list(asked.advance([(runner, 100) for runner in runners()]))
+    found = runners()
+    list(Lockstep(workload, 16).advance([(runner, 100) for runner in found]))
+    for member, runner in zip(members, found, strict=True):
+        alone = one_of(workload, *member, Crossing(), size=16)
+        alone.advance(100)
+        assert runner.result(100).outcome() == alone.result(100).outcome()
 
 
 @pytest.mark.parametrize("tier", ["auto", "stacked"])

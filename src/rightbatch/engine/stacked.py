@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from rightbatch.engine.flat import FlatGroup, Update, parts_of
-from rightbatch.engine.forward import Batch, Forward
+from rightbatch.engine.forward import TOLERANCES, Batch, Forward
 from rightbatch.errors import WorkloadError
 
 
@@ -116,6 +116,26 @@ class Stack:
         """
         for leaf, value in zip(self._leaves.values(), values, strict=True):
             leaf.copy_(value)
+
+    def agrees(self, batch: Batch) -> bool:
+        """Return whether each member by itself has the same losses.
+
+        A model's code that asks how many rows there are is told another number here.
+
+        Args:
+            batch: As for an update; none is made.
+        """
+        members = len(self)
+        with torch.no_grad():
+            together = self._forward.losses(self._leaves, batch).view(-1, members)
+            for place, update in enumerate(self._updates):
+                own = tuple(part[place::members] for part in batch)
+                alone = update.loss(update.model, own)
+                off = (together[:, place] - alone).norm()
+                size = alone.norm()
+                if size.isfinite() and off > TOLERANCES.get(alone.dtype, 0.0) * size:
+                    return False
+        return True
 
     def release(self) -> None:
         """Give the members their parameters and optimizer states back."""

@@ -64,6 +64,7 @@ class Lockstep:
         self._workload = workload
         self._batch_size = batch_size
         self._stacked: _Stacked | None = None
+        self._tried = False
 
     def advance(self, going: Sequence[tuple[AnyRunner, int]]) -> Iterator[AnyRunner]:
         """Yield each as it has come to its budget or its end.
@@ -98,7 +99,7 @@ class Lockstep:
             try:
                 self._train([member for _, member in members])
             except RightbatchError as error:
-                if self._required or not isinstance(error, _TooLittleMemory):
+                if self._required or not isinstance(error, _NotTogether):
                     raise
                 self._stacked = self._forward = None
                 left = [(runner, member.budget) for runner, member in members]
@@ -125,6 +126,10 @@ class Lockstep:
                 self._stacked = _Stacked(
                     self._workload, lives, self._forward, self._graphs
                 )
+                # Of as many members and rows as it will ever have.
+                if not self._tried:
+                    self._stacked.check()
+                self._tried = True
             steps = min(member.steps_left() for member in members)
             losses, seconds = self._stacked.train(steps)
             for member, own in zip(members, losses, strict=True):
@@ -136,8 +141,8 @@ class Lockstep:
             self._stacked = None
 
 
-class _TooLittleMemory(RightbatchError):
-    """For all of them together."""
+class _NotTogether(RightbatchError):
+    """All of them do not fit into memory, or are not what each is by itself."""
 
 
 class _Stacked:
@@ -165,7 +170,8 @@ class _Stacked:
         batch_size: int,
     ) -> None:
         self._stack = Stack([live.update for live in lives], forward)
-        streams = [live.stream for live in lives]
+        self._of = streams = [live.stream for live in lives]
+        self._batch_size = batch_size
         self._compiled: CompiledStack | None = None
         if graphs is not None:
             self._compiled = graphs.compiled(self._stack, streams, batch_size)
@@ -176,6 +182,20 @@ class _Stacked:
             self._streams = SideBySide(streams, batch_size, width=width)
             for live in lives:
                 live.tier = "compiled"
+
+    def check(self) -> None:
+        """Compare with the runs by themselves, on the first batch.
+
+        Raises:
+            _NotTogether: Their losses are others.
+        """
+        # Never settled: the streams do not learn of it.
+        ahead = SideBySide(self._of, self._batch_size)
+        with self._guarded():
+            agree = self._stack.agrees(ahead.next())
+        if not agree:
+            told = f"{self._what}: together they have other losses than one by one."
+            raise _NotTogether(told, "--tier plain")
 
     def train(self, steps: int) -> tuple[Tensor, float]:
         """Return the losses, shape (S, steps), and the seconds they took."""
@@ -196,7 +216,7 @@ class _Stacked:
             except (MemoryError, RuntimeError) as error:
                 if is_out_of_memory(error):
                     told = f"{self._what}: the memory does not suffice."
-                    raise _TooLittleMemory(told, "--tier plain") from error
+                    raise _NotTogether(told, "--tier plain") from error
                 raise
 
     def release(self) -> None:
