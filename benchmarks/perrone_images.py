@@ -8,8 +8,8 @@ fifth and, where recorded, on the held-out one; then the paper's claims with a v
 and draws FOLDER/perrone-images.svg. With --no-runs only what is stored is read.
 
 The whole takes hours on one core, which is why it is cut down beside the paper: one to
-four seeds instead of ten, larger targets at small learning rates, batches up to where an
-update of the larger nets still takes seconds.
+four seeds instead of ten, larger targets at small learning rates, batches up to where
+an update of the larger nets still takes seconds.
 """
 
 import argparse
