@@ -48,6 +48,20 @@ def one_of(workload, lr, seed, crossing, size=8):
     return LiveRun(workload, settings, Evaluation(workload))
 
 
+def assert_each_is_as_alone(workload, pairs, tier):
+    """Each run, taken to 400 updates, has the outcome of one trained by itself."""
+    for (lr, seed), live in pairs:
+        alone = one_of(workload, lr, seed, live.settings.crossing)
+        for budget in (64, 128, 400):
+            alone.advance(budget)
+        ours, theirs = live.result(400), alone.result(400)
+        assert (ours.status, ours.last_step) == (theirs.status, theirs.last_step)
+        assert [step for step, _ in ours.trace] == [step for step, _ in theirs.trace]
+        for (_, value), (_, expected) in zip(ours.trace, theirs.trace, strict=True):
+            assert value == pytest.approx(expected, rel=1e-7, nan_ok=True)
+        assert (ours.tier, theirs.tier) == (tier, "plain")
+
+
 @pytest.mark.parametrize(
     ("crossing", "adam"),
     [
@@ -67,16 +81,7 @@ def test_each_run_ends_as_it_does_alone(crossing, adam):
     for budget in (64, 128, 400):
         going = [(r, budget) for r in runners if r.status is None]
         assert {id(r) for r in lockstep.advance(going)} == {id(r) for r, _ in going}
-    for (lr, seed), live in zip(members, together, strict=True):
-        alone = one_of(workload, lr, seed, crossing)
-        for budget in (64, 128, 400):
-            alone.advance(budget)
-        ours, theirs = live.result(400), alone.result(400)
-        assert (ours.status, ours.last_step) == (theirs.status, theirs.last_step)
-        assert [step for step, _ in ours.trace] == [step for step, _ in theirs.trace]
-        for (_, value), (_, expected) in zip(ours.trace, theirs.trace, strict=True):
-            assert value == pytest.approx(expected, rel=1e-7, nan_ok=True)
-        assert (ours.tier, theirs.tier) == ("stacked", "plain")
+    assert_each_is_as_alone(workload, zip(members, together, strict=True), "stacked")
 
 
 @pytest.mark.parametrize(
@@ -100,16 +105,7 @@ def test_compiled_each_run_ends_as_it_does_alone_and_may_pause(crossing, monkeyp
         left = [(r, budget) for r in going if r.status is None]
         assert {id(r) for r in lockstep.advance(left)} == {id(r) for r, _ in left}
     assert calls == [6]
-    for (lr, seed), live in zip(members, together, strict=True):
-        alone = one_of(workload, lr, seed, crossing)
-        for budget in (64, 128, 400):
-            alone.advance(budget)
-        ours, theirs = live.result(400), alone.result(400)
-        assert (ours.status, ours.last_step) == (theirs.status, theirs.last_step)
-        assert [step for step, _ in ours.trace] == [step for step, _ in theirs.trace]
-        for (_, value), (_, expected) in zip(ours.trace, theirs.trace, strict=True):
-            assert value == pytest.approx(expected, rel=1e-7, nan_ok=True)
-        assert (ours.tier, theirs.tier) == ("compiled", "plain")
+    assert_each_is_as_alone(workload, zip(members, together, strict=True), "compiled")
 
 
 def test_what_is_not_compiled_is_stacked_and_recorded_so(monkeypatch):

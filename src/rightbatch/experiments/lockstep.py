@@ -170,7 +170,7 @@ class _Stacked:
         batch_size: int,
     ) -> None:
         self._stack = Stack([live.update for live in lives], forward)
-        self._of = streams = [live.stream for live in lives]
+        self._own_streams = streams = [live.stream for live in lives]
         self._batch_size = batch_size
         self._compiled: CompiledStack | None = None
         if graphs is not None:
@@ -190,7 +190,7 @@ class _Stacked:
             _NotTogether: Their losses are others.
         """
         # Never settled: the streams do not learn of it.
-        ahead = SideBySide(self._of, self._batch_size)
+        ahead = SideBySide(self._own_streams, self._batch_size)
         with self._guarded():
             agree = self._stack.agrees(ahead.next())
         if not agree:
